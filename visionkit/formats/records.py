@@ -1,0 +1,83 @@
+"""Annotation records: what a dataset's files say, in the file's own ids and conventions, validated and read-only.
+
+Boxes stay `x y w h` and categories stay dataset ids here; `visionkit.data.dataset` converts both, once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from visionkit.classes import ClassTable
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One object of one image.
+
+    Args:
+        id: the dataset's annotation id.
+        category_id: a dataset category id that is in the class table.
+        bbox: x, y, width, height in pixels of the upright image; finite, width and height > 0.
+        area: pixels; the file's `area`, or the box's where the file has none.
+        iscrowd: a crowd region: ignored in training, honoured in evaluation.
+        difficult: ignored in training and evaluation, as Pascal VOC does.
+        segmentation: COCO polygons `[[x0, y0, x1, y1, ...], ...]`, an RLE `{"size": [h, w], "counts": ...}`, or None.
+    """
+
+    id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    area: float
+    iscrowd: bool = False
+    difficult: bool = False
+    segmentation: list[list[float]] | dict[str, Any] | None = None
+
+    @property
+    def ignore(self) -> bool:
+        """Whether training neither rewards nor punishes a detection here."""
+        return self.iscrowd or self.difficult
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image and its annotations; an image without any is a background image and stays in the dataset.
+
+    Args:
+        id: the dataset's image id.
+        file_name: as the annotation file writes it.
+        path: where the file lies, or None where only annotations were read (predictions against ground truth).
+        width, height: pixels of the upright image (after EXIF orientation).
+        annotations: the image's objects, in file order.
+    """
+
+    id: int
+    file_name: str
+    path: Path | None
+    width: int
+    height: int
+    annotations: tuple[Annotation, ...] = ()
+
+
+@dataclass(frozen=True)
+class AnnotatedImages:
+    """One split of a dataset, as read from its files.
+
+    Args:
+        classes: the dataset's class table.
+        images: in file order.
+        source: the annotation file.
+        remarks: what was clipped, ignored or filled in, counted: `{"boxes clipped to the image": 3}`. Nothing is
+            changed in silence: whoever reads a dataset prints these.
+    """
+
+    classes: ClassTable
+    images: tuple[ImageRecord, ...]
+    source: Path
+    remarks: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def object_count(self) -> int:
+        return sum(len(image.annotations) for image in self.images)

@@ -1,0 +1,70 @@
+"""Letterbox: fit an image into the network's frame without distortion, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+PADDING_GREY = 114
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How an image was placed in the network's frame, and so how to go back.
+
+    Args:
+        width, height: pixels of the original upright image.
+        scale_x, scale_y: network pixels per original pixel (they differ by less than a pixel's rounding).
+        left, top: padding before the image, network pixels.
+    """
+
+    width: int
+    height: int
+    scale_x: float
+    scale_y: float
+    left: int
+    top: int
+
+    def to_frame(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[N, 4] x1 y1 x2 y2: original pixels -> network pixels."""
+        return (boxes * self._scale + self._offset).astype(np.float32)
+
+    def to_original(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[N, 4] x1 y1 x2 y2: network pixels -> original pixels, clipped to the image. Undoes `to_frame`."""
+        boxes = (boxes - self._offset) / self._scale
+        limit = np.array([self.width, self.height, self.width, self.height], np.float32)
+        return np.clip(boxes, 0, limit).astype(np.float32)
+
+    @property
+    def _scale(self) -> NDArray[np.float32]:
+        return np.array([self.scale_x, self.scale_y, self.scale_x, self.scale_y], np.float32)
+
+    @property
+    def _offset(self) -> NDArray[np.float32]:
+        return np.array([self.left, self.top, self.left, self.top], np.float32)
+
+
+def letterbox(image: NDArray[np.uint8], size: int) -> tuple[NDArray[np.uint8], Frame]:
+    """Scale an image to fit a square of `size` pixels, centred, the rest filled with grey.
+
+    Args:
+        image: u8 [H, W, 3].
+        size: side of the square in pixels.
+
+    Returns:
+        The square u8 [size, size, 3] and the Frame that leads back.
+    """
+    height, width = image.shape[:2]
+    ratio = min(size / width, size / height)
+    new_w, new_h = max(1, round(width * ratio)), max(1, round(height * ratio))
+    if (new_w, new_h) != (width, height):
+        # INTER_AREA averages when shrinking; linear would alias fine texture.
+        interpolation = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
+        image = cv2.resize(image, (new_w, new_h), interpolation=interpolation)  # type: ignore[assignment]
+    left, top = (size - new_w) // 2, (size - new_h) // 2
+    square = np.full((size, size, 3), PADDING_GREY, np.uint8)
+    square[top : top + new_h, left : left + new_w] = image
+    return square, Frame(width, height, new_w / width, new_h / height, left, top)

@@ -1,0 +1,133 @@
+"""What flows between the rooms, as tensors. NumPy records that flow without torch live in `formats`, `imaging`, `result`.
+
+B images, H W pixels, G ground truths, N boxes, P levels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from visionkit.imaging.letterbox import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A feature map's channels and its stride: input pixels per feature pixel."""
+
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A top-level block of a network, counted from the input; what `--freeze` counts.
+
+    Args:
+        name: what users read and type, such as `backbone.layer1.0`.
+        modules: the submodules it consists of, by their names in the network (`("conv1", "bn1")` for a stem).
+    """
+
+    name: str
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The truth about one image, in the pixels of whatever image it stands beside.
+
+    Args:
+        boxes: f32 [G, 4] x1 y1 x2 y2.
+        labels: i64 [G] in 0..K-1.
+        ignore: bool [G]; True where a detection is neither rewarded nor punished (crowd, difficult).
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    ignore: Tensor
+
+    def to(self, device: torch.device) -> Target:
+        return Target(self.boxes.to(device), self.labels.to(device), self.ignore.to(device))
+
+    @classmethod
+    def of_arrays(cls, boxes: NDArray[Any], labels: NDArray[Any], ignore: NDArray[Any]) -> Target:
+        return cls(
+            torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            torch.as_tensor(labels, dtype=torch.int64),
+            torch.as_tensor(ignore, dtype=torch.bool),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image and its truth on the way to the network, still in NumPy; rewritten by augmentation.
+
+    Args:
+        image: u8 [H, W, 3] RGB.
+        boxes: f32 [G, 4] x1 y1 x2 y2 in pixels of `image`.
+        labels: i64 [G].
+        ignore: bool [G].
+        image_id: the dataset's image id.
+    """
+
+    image: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    ignore: NDArray[np.bool_]
+    image_id: int
+
+    def with_objects(self, keep: NDArray[Any]) -> Sample:
+        """The same sample with the objects that `keep` selects (a mask or indices)."""
+        return replace(self, boxes=self.boxes[keep], labels=self.labels[keep], ignore=self.ignore[keep])
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Letterboxed images and what belongs to them.
+
+    Args:
+        images: u8 [B, 3, H, W], RGB.
+        targets: one an image, boxes in network pixels.
+        frames: one an image: the way back to original pixels.
+        image_ids: the dataset's ids, one an image.
+    """
+
+    images: Tensor
+    targets: tuple[Target, ...]
+    frames: tuple[Frame, ...]
+    image_ids: tuple[int, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        images = self.images.to(device, non_blocking=True)
+        return replace(self, images=images, targets=tuple(t.to(device) for t in self.targets))
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What a detector finds in one image, in network pixels, highest score first.
+
+    Args:
+        boxes: f32 [N, 4] x1 y1 x2 y2.
+        scores: f32 [N] in [0, 1].
+        labels: i64 [N].
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Named scalar losses, already weighted; their sum is minimised."""
+
+    parts: dict[str, Tensor]
+
+    @property
+    def total(self) -> Tensor:
+        return torch.stack(tuple(self.parts.values())).sum()
