@@ -1,4 +1,4 @@
-"""What flows between the rooms, as tensors. NumPy records that flow without torch live in `formats`, `imaging`, `result`.
+"""What flows between the rooms as tensors; records without torch live in `formats`, `imaging` and `result`.
 
 B images, H W pixels, G ground truths, N boxes, P levels.
 """

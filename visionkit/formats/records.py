@@ -23,7 +23,6 @@ class Annotation:
         bbox: x, y, width, height in pixels of the upright image; finite, width and height > 0.
         area: pixels; the file's `area`, or the box's where the file has none.
         iscrowd: a crowd region: ignored in training, honoured in evaluation.
-        difficult: ignored in training and evaluation, as Pascal VOC does.
         segmentation: COCO polygons `[[x0, y0, x1, y1, ...], ...]`, an RLE `{"size": [h, w], "counts": ...}`, or None.
     """
 
@@ -32,13 +31,7 @@ class Annotation:
     bbox: tuple[float, float, float, float]
     area: float
     iscrowd: bool = False
-    difficult: bool = False
     segmentation: list[list[float]] | dict[str, Any] | None = None
-
-    @property
-    def ignore(self) -> bool:
-        """Whether training neither rewards nor punishes a detection here."""
-        return self.iscrowd or self.difficult
 
 
 @dataclass(frozen=True, slots=True)
