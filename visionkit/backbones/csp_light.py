@@ -1,0 +1,41 @@
+"""The light backbone: small, quick on a CPU, exactly 10 units."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from visionkit.nn.conv import ConvNormAct
+from visionkit.nn.csp import CspBlock, SpatialPyramidPool
+from visionkit.types import Level, Unit
+
+WIDTHS = (16, 32, 64, 128, 256)
+DEPTHS = (1, 2, 2, 1)
+
+
+class CspLight(nn.Module):
+    """Five halvings, a cross-stage partial block after each but the first, spatial pyramid pooling at the end.
+
+    Source: the arrangement of Wang et al. 2019, CSPNet, section 4 (CSPDarknet), with the blocks of `visionkit.nn.csp`.
+
+    `forward` takes normalised images f32 [B, 3, H, W], H and W divisible by 32, and returns the maps of strides 8, 16
+    and 32.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = ConvNormAct(3, WIDTHS[0], 3, stride=2)
+        units = [Unit("stem", ("stem",))]
+        for i, depth in enumerate(DEPTHS, start=1):
+            self.add_module(f"down{i}", ConvNormAct(WIDTHS[i - 1], WIDTHS[i], 3, stride=2))
+            self.add_module(f"stage{i}", CspBlock(WIDTHS[i], WIDTHS[i], depth))
+            units += [Unit(f"down{i}", (f"down{i}",)), Unit(f"stage{i}", (f"stage{i}",))]
+        self.pool = SpatialPyramidPool(WIDTHS[-1])
+        self.units = (*units, Unit("pool", ("pool",)))
+        self.levels = (Level(WIDTHS[2], 8), Level(WIDTHS[3], 16), Level(WIDTHS[4], 32))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        maps: dict[str, Tensor] = {}
+        x = images
+        for unit in self.units:
+            x = maps[unit.name] = self.get_submodule(unit.name)(x)
+        return maps["stage2"], maps["stage3"], maps["pool"]

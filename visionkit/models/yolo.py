@@ -1,0 +1,257 @@
+"""YOLO: one-stage detection on a grid of cells at several scales, anchor-free, trained end to end.
+
+The grid of cells is Redmon et al. 2016, You Only Look Once. What each cell predicts and how it learns is later work:
+distances to the four sides (Tian et al. 2019, FCOS) as distributions (Li et al. 2020, Generalized Focal Loss), a head
+whose classification and localisation are apart (Ge et al. 2021, YOLOX, section 2.1), and task-aligned assignment
+(Feng et al. 2021, TOOD).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from visionkit.errors import UsageError
+from visionkit.nn.conv import ConvNormAct
+from visionkit.nn.normalize import Normalize
+from visionkit.nn.pan import PathAggregation
+from visionkit.ops.anchors import anchor_points
+from visionkit.ops.box_coding import decode_distances, encode_distances, expected_distances
+from visionkit.ops.losses import ciou_loss, classification_loss, distribution_focal_loss
+from visionkit.ops.matching import IGNORE, POSITIVE, match_task_aligned
+from visionkit.ops.nms import nms_per_class
+from visionkit.types import Detections, Level, Losses, Target, Unit
+
+BINS = 16
+"""Whole numbers of the distance distributions: a side is at most 15 strides from its point."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """What each loss counts in the sum. Source: Xu et al. 2022, PP-YOLOE, equation 4."""
+
+    classes: float = 1.0
+    box: float = 2.5
+    distribution: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class YoloOutputs:
+    """What the network says of B images at A points, before any decision.
+
+    Args:
+        class_logits: [B, A, K].
+        side_logits: [B, A, 4 * BINS], left, top, right, bottom.
+        points: f32 [A, 2], x y in network pixels.
+        strides: f32 [A].
+    """
+
+    class_logits: Tensor
+    side_logits: Tensor
+    points: Tensor
+    strides: Tensor
+
+    def boxes(self) -> Tensor:
+        """f32 [B, A, 4] x1 y1 x2 y2 in network pixels."""
+        return decode_distances(expected_distances(self.side_logits), self.points, self.strides)
+
+
+class YoloHead(nn.Module):
+    """Two towers of convolutions a level, one for the class and one for the sides, each ending in a 1x1 predictor."""
+
+    def __init__(self, levels: Sequence[Level], classes: int, width: int = 64) -> None:
+        super().__init__()
+        self.class_towers = nn.ModuleList(_separable_tower(level.channels, width) for level in levels)
+        self.side_towers = nn.ModuleList(_dense_tower(level.channels, width) for level in levels)
+        self.class_predictors = nn.ModuleList(nn.Conv2d(width, classes, 1) for _ in levels)
+        self.side_predictors = nn.ModuleList(nn.Conv2d(width, 4 * BINS, 1) for _ in levels)
+        self.strides = tuple(level.stride for level in levels)
+        self.reset_predictors()
+
+    def reset_predictors(self) -> None:
+        """Start as a fresh predictor should: every class rare, every box some strides wide."""
+        # Focal Loss (Lin et al. 2017), section 4.1: begin at a low prior, or background swamps the first steps.
+        prior = 0.01
+        for predictor in (*self.class_predictors, *self.side_predictors):
+            nn.init.normal_(cast(nn.Conv2d, predictor).weight, std=0.01)
+        for predictor in self.class_predictors:
+            nn.init.constant_(cast(Tensor, predictor.bias), math.log(prior / (1 - prior)))
+        for predictor in self.side_predictors:
+            nn.init.zeros_(cast(Tensor, predictor.bias))
+
+    def forward(self, maps: Sequence[Tensor]) -> YoloOutputs:
+        class_logits, side_logits = [], []
+        for level, x in enumerate(maps):
+            class_map = self.class_predictors[level](self.class_towers[level](x))
+            side_map = self.side_predictors[level](self.side_towers[level](x))
+            class_logits.append(class_map.flatten(2).transpose(1, 2))
+            side_logits.append(side_map.flatten(2).transpose(1, 2))
+        shapes = [(x.shape[-2], x.shape[-1]) for x in maps]
+        points, strides = anchor_points(shapes, self.strides, maps[0].device)
+        return YoloOutputs(torch.cat(class_logits, 1), torch.cat(side_logits, 1), points, strides)
+
+
+def _dense_tower(in_channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(ConvNormAct(in_channels, width, 3), ConvNormAct(width, width, 3))
+
+
+def _separable_tower(in_channels: int, width: int) -> nn.Sequential:
+    """Depthwise 3x3 and pointwise 1x1, twice: telling classes apart needs less position than finding sides."""
+    return nn.Sequential(
+        ConvNormAct(in_channels, in_channels, 3, groups=in_channels),
+        ConvNormAct(in_channels, width),
+        ConvNormAct(width, width, 3, groups=width),
+        ConvNormAct(width, width),
+    )
+
+
+class Yolo(nn.Module):
+    """A backbone, a path aggregation neck and the two-tower head.
+
+    Args:
+        backbone: publishes `levels` and `units`; its forward returns one map a level.
+        classes: K, number of classes.
+        neck_widths: channels of the neck's levels; the backbone's own, up to 256, where not given.
+
+    `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        classes: int,
+        *,
+        neck_widths: Sequence[int] | None = None,
+        weights: LossWeights | None = None,
+    ) -> None:
+        super().__init__()
+        levels: tuple[Level, ...] = backbone.levels  # type: ignore[assignment]
+        widths = neck_widths or [min(level.channels, 64 * 2**p) for p, level in enumerate(levels)]
+        self.normalize = Normalize()
+        self.backbone = backbone
+        self.neck = PathAggregation(levels, widths)
+        self.head = YoloHead(self.neck.levels, classes)
+        self.classes = classes
+        self.weights = weights or LossWeights()
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """The backbone's units, then the direct children of neck and head: what `--freeze` counts."""
+        of_backbone: tuple[Unit, ...] = self.backbone.units  # type: ignore[assignment]
+        units = [Unit(f"backbone.{u.name}", tuple(f"backbone.{m}" for m in u.modules)) for u in of_backbone]
+        for part in ("neck", "head"):
+            units += [
+                Unit(f"{part}.{name}", (f"{part}.{name}",)) for name, _ in self.get_submodule(part).named_children()
+            ]
+        return tuple(units)
+
+    @property
+    def stride(self) -> int:
+        """Image sides must be divisible by this many pixels."""
+        return max(self.head.strides)
+
+    def forward(self, images: Tensor) -> YoloOutputs:
+        """u8 or float images [B, 3, H, W] in 0..255 -> raw outputs.
+
+        Raises:
+            UsageError: H or W is not divisible by the coarsest stride.
+        """
+        height, width = images.shape[-2:]
+        if height % self.stride or width % self.stride:
+            up = [-(-side // self.stride) * self.stride for side in (height, width)]
+            raise UsageError(
+                f"image size must be divisible by {self.stride}, got {height}x{width}; use {up[0]}x{up[1]}"
+            )
+        outputs: YoloOutputs = self.head(self.neck(self.backbone(self.normalize(images))))
+        return outputs
+
+    def loss(self, outputs: YoloOutputs, targets: Sequence[Target]) -> Losses:
+        """Class, box and distribution losses of a batch, normalised by the total quality of its matches."""
+        truth = _match_batch(outputs, targets)
+        class_loss = classification_loss(outputs.class_logits, truth.soft_classes, truth.weights).sum()
+
+        # Only positive points learn sides: decoding the others with gradients would be most of the work.
+        image, point = truth.positive
+        points, strides = outputs.points[point], outputs.strides[point]
+        side_logits = outputs.side_logits[image, point]
+        boxes = decode_distances(expected_distances(side_logits), points, strides)
+        box_loss = (ciou_loss(boxes, truth.boxes) * truth.quality).sum()
+        distances = encode_distances(truth.boxes, points, strides)
+        side_loss = (distribution_focal_loss(side_logits, distances) * truth.quality).sum()
+
+        normaliser = truth.quality.sum().clamp(min=1)
+        return Losses(
+            {
+                "class": self.weights.classes * class_loss / normaliser,
+                "box": self.weights.box * box_loss / normaliser,
+                "distribution": self.weights.distribution * side_loss / normaliser,
+            }
+        )
+
+    @torch.no_grad()
+    def predict(
+        self, outputs: YoloOutputs, *, score: float = 0.25, iou: float = 0.7, max_det: int = 300, candidates: int = 3000
+    ) -> list[Detections]:
+        """Decisions, one Detections an image: every (point, class) above `score`, suppressed per class.
+
+        Args:
+            score: lowest score kept.
+            iou: overlap above which the worse box of a class goes.
+            max_det: most detections an image.
+            candidates: most (point, class) pairs that enter suppression, best first; bounds the time.
+        """
+        detections = []
+        all_boxes = outputs.boxes()
+        all_scores = outputs.class_logits.float().sigmoid()
+        for boxes, scores in zip(all_boxes, all_scores, strict=True):
+            point, label = (scores > score).nonzero().unbind(1)
+            confidence = scores[point, label]
+            if len(confidence) > candidates:
+                confidence, best = confidence.topk(candidates)
+                point, label = point[best], label[best]
+            keep = nms_per_class(boxes[point], confidence, label, iou)[:max_det]
+            detections.append(Detections(boxes[point[keep]], confidence[keep], label[keep]))
+        return detections
+
+
+@dataclass(frozen=True, slots=True)
+class _BatchTruth:
+    """What the matches of a batch ask for: class targets f32 [B, A, K] and their weights [B, A]; and for the M positive
+    points their (image, point) indices, true boxes [M, 4] and quality [M]."""
+
+    soft_classes: Tensor
+    weights: Tensor
+    positive: tuple[Tensor, Tensor]
+    boxes: Tensor
+    quality: Tensor
+
+
+@torch.no_grad()
+def _match_batch(outputs: YoloOutputs, targets: Sequence[Target]) -> _BatchTruth:
+    soft_classes = (
+        outputs.class_logits.float().sigmoid()
+    )  # the scores, until they are overwritten by what they should be
+    weights = torch.ones_like(soft_classes[..., 0])
+    boxes = outputs.boxes()
+    images, points, gt_boxes, qualities = [], [], [], []
+    for b, target in enumerate(targets):
+        matches = match_task_aligned(
+            soft_classes[b], boxes[b], outputs.points, outputs.strides, target.boxes, target.labels, target.ignore
+        )
+        positive = (matches.label == POSITIVE).nonzero().squeeze(1)
+        gt_index, quality = matches.gt_index[positive], matches.quality[positive]
+        soft_classes[b] = 0
+        soft_classes[b, positive, target.labels[gt_index]] = quality
+        weights[b] = matches.label != IGNORE
+        images.append(torch.full_like(positive, b))
+        points.append(positive)
+        gt_boxes.append(target.boxes[gt_index])
+        qualities.append(quality)
+    return _BatchTruth(
+        soft_classes, weights, (torch.cat(images), torch.cat(points)), torch.cat(gt_boxes), torch.cat(qualities)
+    )

@@ -1,0 +1,32 @@
+"""Convolution blocks that several networks share."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution without bias, batch normalisation, SiLU. Keeps the size at stride 1 (kernel must be odd).
+
+    Parameter names: `conv.weight`, `norm.*`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.03)
+        self.act = nn.SiLU()
+
+
+class Bottleneck(nn.Module):
+    """Two 3x3 convolutions with a residual connection. Source: He et al. 2015, section 3.1."""
+
+    def __init__(self, channels: int, residual: bool = True) -> None:
+        super().__init__()
+        self.conv1 = ConvNormAct(channels, channels, 3)
+        self.conv2 = ConvNormAct(channels, channels, 3)
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv2(self.conv1(x))
+        return x + y if self.residual else y
