@@ -1,1 +1,38 @@
-__version__ = "0.1.0.dev0"
+"""visionkit: train object detectors on your own COCO-format data, know honestly how good they are, ship them.
+
+The functions here are the commands of the command line under the same names. They are imported when first used, so
+`import visionkit` stays instant.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from visionkit.version import __version__
+
+if TYPE_CHECKING:
+    from visionkit.api.detect import Detector, load
+    from visionkit.api.evaluate import evaluate, evaluate_predictions
+    from visionkit.api.finetune import finetune
+    from visionkit.api.layers import layers
+    from visionkit.result import Result
+
+__all__ = ["Detector", "Result", "__version__", "evaluate", "evaluate_predictions", "finetune", "layers", "load"]
+
+_HOME = {
+    "Detector": "visionkit.api.detect",
+    "Result": "visionkit.result",
+    "evaluate": "visionkit.api.evaluate",
+    "evaluate_predictions": "visionkit.api.evaluate",
+    "finetune": "visionkit.api.finetune",
+    "layers": "visionkit.api.layers",
+    "load": "visionkit.api.detect",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'visionkit' has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415
+
+    return getattr(import_module(_HOME[name]), name)

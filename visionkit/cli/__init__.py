@@ -1,0 +1,69 @@
+"""The command line: one command a file; each parses, calls `visionkit.api`, prints.
+
+Results go to stdout, words and progress to stderr. Only this room turns errors into a line and an exit code. Nothing
+heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+import typer
+
+from visionkit.cli.detect import detect
+from visionkit.cli.evaluate import evaluate
+from visionkit.cli.finetune import finetune
+from visionkit.cli.layers import layers
+from visionkit.cli.process import tune_process
+from visionkit.errors import VisionkitError
+
+app = typer.Typer(
+    name="visionkit",
+    help="Train object detectors on your own COCO-format data, know honestly how good they are, ship them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(finetune)
+app.command()(evaluate)
+app.command()(detect)
+app.command()(layers)
+
+
+@app.callback(invoke_without_command=True)
+def visionkit(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    """Train object detectors on your own COCO-format data, know honestly how good they are, ship them."""
+    if version:
+        import visionkit as package
+
+        typer.echo(package.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; exits with 0, 1, 2, 3, 130 or 143 as README says."""
+    tune_process()
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app()
+    except VisionkitError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        for note in getattr(error, "__notes__", ()):
+            print(note, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, as `| head` does; Python would complain once more at exit.
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """Ctrl-C and SIGTERM end the process by the usual codes, 130 and 143, through every `finally` on the way."""
+    sys.exit(128 + number)

@@ -1,0 +1,162 @@
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import torch
+
+from visionkit.data.augment import PRESETS, AugmentSettings
+from visionkit.data.dataset import DetectionDataset
+from visionkit.data.loader import BatchPlan, evaluation_loader, training_loader
+from visionkit.data.views import EvaluationView, TrainingView
+from visionkit.errors import DataError, UsageError
+
+EPOCHS = 3
+PLAN = BatchPlan(length=10, batch=4, epochs=EPOCHS, seed=5)
+
+
+@pytest.fixture
+def view(tiny_split):
+    settings = replace(PRESETS["heavy"], close_epochs=1)  # mosaics in epochs 0 and 1
+    return TrainingView(DetectionDataset(tiny_split), settings, image_size=32, seed=5, epochs=EPOCHS)
+
+
+def bytes_of(batch):
+    parts = [batch.images.contiguous().numpy().tobytes(), repr((batch.frames, batch.image_ids)).encode()]
+    for target in batch.targets:
+        parts += [t.numpy().tobytes() for t in (target.boxes, target.labels, target.ignore)]
+    return b"|".join(parts)
+
+
+def bytes_of_run(view, plan=PLAN, workers=0, **options):
+    return [bytes_of(batch) for batch in training_loader(view, plan, workers=workers, **options)]
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------------
+
+
+def test_epoch_draws_every_image_and_fills_the_last_batch():
+    # 10 images in batches of 4: 3 steps, 12 draws; the last two are the first two again, as draws 10 + i.
+    order = PLAN.order(0).tolist()
+    assert PLAN.steps_per_epoch == 3
+    assert PLAN.steps == 9
+    assert sorted(order[:10]) == list(range(10))
+    assert order[10:] == [10 + order[0], 10 + order[1]]
+    assert [len(batch) for batch in PLAN.batches(0)] == [4, 4, 4]
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    orders = [tuple(replace(PLAN, seed=seed).order(epoch)) for seed in (0, 1) for epoch in (0, 1)]
+    assert len(set(orders)) == 4
+    assert orders[0] == tuple(replace(PLAN, seed=0, epochs=100).order(0))
+
+
+def test_dataset_smaller_than_a_batch_is_repeated():
+    plan = replace(PLAN, length=3, batch=8)
+    assert plan.steps_per_epoch == 1
+    order = plan.order(0).tolist()
+    # 8 draws of 3 images: two rounds and two more. All differ, so each is varied on its own.
+    assert [sorted(draw % 3 for draw in order).count(i) for i in order[:3]] == [3, 3, 2]
+    assert len(set(order)) == 8
+
+
+def test_exact_division_repeats_nothing():
+    assert sorted(replace(PLAN, batch=5).order(1).tolist()) == list(range(10))
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_processes_share_the_same_batches(world_size):
+    shares = [list(replace(PLAN, rank=rank, world_size=world_size).batches(1)) for rank in range(world_size)]
+    together = [[pair for share in step for pair in share] for step in zip(*shares, strict=True)]
+    assert together == list(PLAN.batches(1))
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 4, 8, 9])
+def test_plan_continues_from_any_step(step):
+    whole = [batch for epoch in range(EPOCHS) for batch in PLAN.batches(epoch)]
+    assert list(PLAN.batches_from(step)) == whole[step:]
+
+
+@pytest.mark.parametrize(("batch", "world_size", "remedy"), [(10, 4, 8), (1, 2, 2), (0, 1, 1), (-4, 1, 1)])
+def test_refuses_a_batch_that_cannot_be_shared(batch, world_size, remedy):
+    message = f"batch must be a positive multiple of the number of processes, {world_size}, got {batch}; use {remedy}"
+    with pytest.raises(UsageError, match=message):
+        BatchPlan(length=10, batch=batch, epochs=1, seed=0, world_size=world_size)
+
+
+# --- training batches -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
+@pytest.mark.parametrize(("workers", "start_method"), [(2, "fork"), (4, "fork"), (2, "spawn")])
+def test_workers_change_no_byte(view, workers, start_method):
+    assert bytes_of_run(view, workers=workers, start_method=start_method) == bytes_of_run(view)
+
+
+@pytest.mark.parametrize(("start_step", "workers"), [(1, 0), (5, 0), (4, 2)])
+def test_resumed_run_gets_the_batches_it_missed(view, start_step, workers):
+    assert bytes_of_run(view, start_step=start_step, workers=workers) == bytes_of_run(view)[start_step:]
+
+
+def test_processes_together_get_the_bytes_of_one(view):
+    """Two processes of batch 2 each see the two halves of each batch of 4."""
+    halves = [
+        [batch.images for batch in training_loader(view, replace(PLAN, rank=rank, world_size=2), workers=0)]
+        for rank in (0, 1)
+    ]
+    for first, second, whole in zip(*halves, training_loader(view, PLAN, workers=0), strict=True):
+        assert torch.equal(torch.cat((first, second)), whole.images)
+
+
+def test_epochs_differ(view):
+    run = bytes_of_run(view)
+    assert len(set(run)) == len(run) == PLAN.steps
+
+
+def test_length_is_the_number_of_batches_left(view):
+    assert len(training_loader(view, PLAN, workers=0)) == 9
+    assert len(training_loader(view, PLAN, workers=0, start_step=7)) == 2
+    assert list(training_loader(view, PLAN, workers=0, start_step=9)) == []
+
+
+def test_global_random_state_stays_untouched(view):
+    before = torch.get_rng_state()
+    list(islice(training_loader(view, PLAN, workers=0), 2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_error_of_a_worker_arrives_as_it_was(view, tiny_split, workers):
+    broken = [replace(i, width=i.width + 1) for i in tiny_split.images]
+    dataset = DetectionDataset(replace(tiny_split, images=tuple(broken)))
+    with pytest.raises(DataError) as caught:
+        list(training_loader(replace(view, dataset=dataset), PLAN, workers=workers))
+    assert "\n" not in str(caught.value)
+    assert "its annotations are written for" in str(caught.value)
+
+
+def test_refuses_an_unknown_start_method(view):
+    with pytest.raises(UsageError, match="unknown start method 'thread'; choose fork or spawn"):
+        training_loader(view, PLAN, workers=2, start_method="thread")
+
+
+# --- evaluation batches -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_sees_each_image_once_in_order(tiny_split, workers):
+    loader = evaluation_loader(EvaluationView(DetectionDataset(tiny_split), 32), batch=4, workers=workers)
+    assert len(loader) == 3
+    for _ in range(2):  # a loader is used once an epoch
+        batches = list(loader)
+        assert [len(b.image_ids) for b in batches] == [4, 4, 2]
+        assert [i for b in batches for i in b.image_ids] == list(range(100, 110))
+
+
+def test_training_without_augmentation_shows_what_evaluation_shows(tiny_split):
+    dataset = DetectionDataset(tiny_split)
+    plan = BatchPlan(length=10, batch=5, epochs=1, seed=0)
+    view = TrainingView(dataset, AugmentSettings(), 32, seed=0, epochs=1)
+    seen = EvaluationView(dataset, 32)
+    for batch in training_loader(view, plan, workers=0):
+        for image, image_id in zip(batch.images, batch.image_ids, strict=True):
+            assert image.permute(1, 2, 0).numpy().tobytes() == seen[image_id - 100][0].image.tobytes()

@@ -1,0 +1,118 @@
+"""A trained detector, ready to look at pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from visionkit.build import load_model
+from visionkit.classes import ClassTable
+from visionkit.engine.device import choose_device
+from visionkit.engine.torch_backend import TorchBackend
+from visionkit.errors import DataError
+from visionkit.predict.backend import Backend
+from visionkit.predict.detect import detect_images
+from visionkit.predict.sources import find_images
+from visionkit.result import Result
+
+
+class Detector:
+    """A model that takes files and gives Results.
+
+    >>> model = load("best.safetensors")  # doctest: +SKIP
+    >>> model.detect("image.jpg")[0].counts()  # doctest: +SKIP
+    {'RBC': 12, 'WBC': 1}
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    @property
+    def classes(self) -> ClassTable:
+        return self.backend.classes
+
+    def detect(
+        self,
+        *sources: str | Path,
+        conf: float = 0.25,
+        iou: float = 0.7,
+        max_det: int = 300,
+        classes: Sequence[str] | None = None,
+    ) -> list[Result]:
+        """Results of all images of files, folders and globs.
+
+        Args:
+            conf: lowest score shown.
+            iou: of two detections of a class that overlap more, the better one is kept.
+            max_det: most detections an image.
+            classes: names to look for; all where None.
+
+        Raises:
+            UsageError, DataError: a source is missing or names no image, or an image cannot be read.
+        """
+
+        def refuse(_path: Path, error: DataError) -> None:
+            raise error
+
+        return list(self.stream(*sources, conf=conf, iou=iou, max_det=max_det, classes=classes, on_skip=refuse))
+
+    def stream(
+        self,
+        *sources: str | Path,
+        conf: float = 0.25,
+        iou: float = 0.7,
+        max_det: int = 300,
+        classes: Sequence[str] | None = None,
+        on_skip: Callable[[Path, DataError], None] = lambda path, error: None,
+    ) -> Iterator[Result]:
+        """The same, one Result at a time; an image that cannot be read is handed to `on_skip` and left out."""
+        return self.stream_paths(
+            find_images([str(source) for source in sources]),
+            conf=conf, iou=iou, max_det=max_det, classes=classes, on_skip=on_skip,
+        )  # fmt: skip
+
+    def stream_paths(
+        self,
+        paths: Iterable[Path],
+        *,
+        conf: float,
+        iou: float,
+        max_det: int,
+        classes: Sequence[str] | None,
+        on_skip: Callable[[Path, DataError], None],
+    ) -> Iterator[Result]:
+        """As `stream`, for image files that were found already."""
+        return detect_images(
+            self.backend, paths, score=conf, iou=iou, max_det=max_det, classes=classes, on_skip=on_skip
+        )
+
+
+def load(weights: str | Path, *, device: str = "auto", imgsz: int | None = None, threads: int = 0) -> Detector:
+    """The detector of a .safetensors file that `finetune` wrote.
+
+    Args:
+        imgsz: side of the square network input in pixels; as trained where None.
+        threads: CPU threads; 0 leaves torch's choice.
+
+    Raises:
+        CheckpointError: missing, damaged or not visionkit's.
+        UsageError: the device is not here.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    loaded = load_model(Path(weights))
+    where = choose_device(device)
+    recipe = loaded.recipe
+    return Detector(
+        TorchBackend(
+            loaded.model,
+            loaded.classes,
+            image_size=imgsz or recipe.imgsz,
+            device=where,
+            amp=recipe.train.amp,
+            name=loaded.name,
+            sha256=loaded.sha256,
+        )
+    )

@@ -1,0 +1,120 @@
+"""How good a model, or anybody's predictions, are on annotated images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from visionkit.api.datasets import find_dataset
+from visionkit.build import LoadedModel, load_model
+from visionkit.classes import ClassTable
+from visionkit.data.dataset import DetectionDataset
+from visionkit.data.loader import BatchLoader, evaluation_loader
+from visionkit.data.views import EvaluationView
+from visionkit.engine.device import choose_device
+from visionkit.engine.evaluate import detect_batches
+from visionkit.engine.events import EvaluationProgress, Listener
+from visionkit.errors import DataError
+from visionkit.formats.coco import read_coco
+from visionkit.formats.coco_results import read_results, write_results
+from visionkit.formats.layout import read_split
+from visionkit.formats.records import AnnotatedImages
+from visionkit.metrics.coco_map import CocoScores, Task, coco_scores
+
+
+def evaluate(
+    weights: str | Path,
+    data: str | Path | None = None,
+    *,
+    split: str = "val",
+    batch: int | None = None,
+    imgsz: int | None = None,
+    device: str = "auto",
+    workers: int = 1,
+    threads: int = 0,
+    save_predictions: str | Path | None = None,
+    listen: Listener = lambda event: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> CocoScores:
+    """The COCO scores of a model on a split.
+
+    Batch size, image size and precision are those the model was trained with, so that the AP is the one its training
+    printed, unless they are given here.
+
+    Args:
+        weights: a .safetensors file of visionkit.
+        data: dataset folder; see `find_dataset`.
+        threads: CPU threads; 0 leaves torch's choice.
+        save_predictions: where to write the detections as COCO results.
+
+    Raises:
+        CheckpointError, DataError: a file is missing or broken, or the classes of model and data differ.
+    """
+    loaded = load_model(Path(weights))
+    layout = find_dataset(data, say)
+    truth = read_split(layout, split)
+    require_same_classes(loaded, truth)
+    where = choose_device(device)
+    if threads:
+        torch.set_num_threads(threads)
+    settings = loaded.recipe.train
+    loader = split_loader(truth, imgsz or loaded.recipe.imgsz, batch or settings.batch, workers, where)
+    model = loaded.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    rows = detections_on(model, loader, truth, loaded.classes, where, settings.amp, listen)
+    if save_predictions is not None:
+        write_results(Path(save_predictions), rows)
+    return coco_scores(truth, rows)
+
+
+def evaluate_predictions(predictions: str | Path, annotations: str | Path, *, task: Task = "bbox") -> CocoScores:
+    """The COCO scores of a results file, whoever made it, against a ground truth file.
+
+    Raises:
+        DataError: a file is missing or broken, or they do not belong together.
+    """
+    truth = read_coco(Path(annotations))
+    return coco_scores(truth, read_results(Path(predictions), truth), task)
+
+
+def split_loader(
+    truth: AnnotatedImages, image_size: int, batch: int, workers: int, device: torch.device
+) -> BatchLoader:
+    """The letterboxed batches of a split, in dataset order."""
+    view = EvaluationView(DetectionDataset(truth), image_size)
+    return evaluation_loader(view, batch=batch, workers=workers, pin_memory=device.type == "cuda")
+
+
+def detections_on(
+    model: nn.Module,
+    loader: BatchLoader,
+    truth: AnnotatedImages,
+    classes: ClassTable,
+    device: torch.device,
+    amp: bool,
+    listen: Listener,
+) -> list[dict[str, object]]:
+    """COCO results rows of a model on a split; the same call during training and alone, so the same numbers."""
+    done = 0
+
+    def count(images: int) -> None:
+        nonlocal done
+        done += images
+        listen(EvaluationProgress(done, len(truth.images)))
+
+    return detect_batches(model, loader, classes, device=device, amp=amp, on_images=count)
+
+
+def require_same_classes(loaded: LoadedModel, truth: AnnotatedImages) -> None:
+    """Raise DataError unless a model's class table is the data's."""
+    if loaded.classes == truth.classes:
+        return
+    ours, theirs = (set(zip(t.category_ids, t.names, strict=True)) for t in (loaded.classes, truth.classes))
+    only_model = ", ".join(f"{i} {name}" for i, name in sorted(ours - theirs)) or "none"
+    only_data = ", ".join(f"{i} {name}" for i, name in sorted(theirs - ours)) or "none"
+    raise DataError(
+        f"the classes of {loaded.path} and {truth.source} must be the same: only in the model {only_model}; "
+        f"only in the data {only_data}; evaluate on data with the model's classes"
+    )

@@ -1,0 +1,94 @@
+"""`visionkit finetune`: train a detector on a dataset."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visionkit.cli.options import Debug, Device, ImageSize, Json, Threads
+from visionkit.cli.progress import say, training_progress
+
+Machine = "Machine and files"
+
+
+def finetune(
+    data: Annotated[str | None, typer.Option(help="Dataset folder, or 'sample', 'sample-b'.")] = None,
+    model: Annotated[str | None, typer.Option(help="Architecture: yolo.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="csp-light or resnet18.")] = None,
+    weights: Annotated[str | None, typer.Option(help="default, scratch, or a .safetensors file.")] = None,
+    freeze: Annotated[
+        list[str] | None, typer.Option(help="Units held still: 10, 0-4, backbone, all-but-head, none; repeatable.")
+    ] = None,
+    force: Annotated[bool | None, typer.Option("--force", help="Freeze random weights all the same.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", "--batch-size", help="Images a step.")] = None,
+    imgsz: ImageSize = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw or sgd.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many evaluations without a better AP.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.")] = None,
+    augment: Annotated[str | None, typer.Option(help="none, light or heavy.")] = None,
+    amp: Annotated[bool | None, typer.Option(help="bf16 where the hardware has it.")] = None,
+    device: Device = None,
+    threads: Threads = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read and augment images.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting as KEY=VALUE; repeatable.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; a new one under runs/finetune.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with an interrupted run.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print everything, train nothing.")] = False,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a detector on a COCO dataset.
+
+    Example: [bold]visionkit finetune --data my-data --weights best.safetensors --freeze 10[/bold]
+    """
+    from visionkit.api import finetune as job
+
+    with training_progress() as listen:
+        result = job.finetune(
+            data,
+            freeze=freeze or (),
+            config=config,
+            set=set_ or (),
+            out=out,
+            resume=resume,
+            dry_run=dry_run,
+            listen=listen,
+            say=say,
+            **{
+                name: value
+                for name, value in {
+                    "model": model,
+                    "backbone": backbone,
+                    "weights": weights,
+                    "force": force,
+                    "epochs": epochs,
+                    "batch": batch,
+                    "imgsz": imgsz,
+                    "lr": lr,
+                    "optimizer": optimizer,
+                    "patience": patience,
+                    "seed": seed,
+                    "augment": augment,
+                    "amp": amp,
+                    "device": device,
+                    "threads": threads,
+                    "workers": workers,
+                }.items()
+                if value is not None
+            },
+        )
+    if result is None:
+        return
+    if json_:
+        typer.echo(json.dumps(result.to_json()))
+        return
+    shown = "  ".join(f"{name} {value:.4f}" for name, value in result.scores.items() if value is not None)
+    typer.echo(f"Best epoch {result.best_epoch} of {result.epochs}: {shown}")
+    typer.echo(f"Weights: {result.best}")
+    typer.echo(f"Try it: visionkit detect IMAGE --weights {result.best}")

@@ -1,0 +1,72 @@
+"""What a user sees while something long is going on: a bar on a terminal, plain lines otherwise. All on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from visionkit.engine.events import Event, Listener
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """One line of words."""
+    stderr.print(line, markup=False)
+
+
+@contextmanager
+def training_progress() -> Iterator[Listener]:
+    """A listener that shows a training run: loss, AP, images a second, time left."""
+    from visionkit.api.finetune import epoch_line
+    from visionkit.engine.events import EpochDone, StepDone, Stopped
+
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}  AP {task.fields[ap]}  {task.fields[speed]} images/s"),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        task = progress.add_task("train", total=None, epoch="", loss=0.0, ap="-", speed="-")
+
+        def listen(event: Event) -> None:
+            if isinstance(event, StepDone):
+                progress.update(
+                    task,
+                    total=event.epochs * event.batches,
+                    completed=(event.epoch - 1) * event.batches + event.batch,
+                    epoch=f"{event.epoch}/{event.epochs}",
+                    loss=sum(event.losses.values()),
+                )
+            elif isinstance(event, EpochDone):
+                progress.update(task, speed=f"{event.images_per_second:.0f}")
+                if event.scores is not None and event.scores.AP is not None:
+                    progress.update(task, ap=f"{event.scores.AP:.4f}")
+                say(epoch_line(event))
+            elif isinstance(event, Stopped):
+                say(f"Stopped after epoch {event.epoch}: no better AP since epoch {event.best_epoch}")
+
+        yield listen
+
+
+@contextmanager
+def image_progress(what: str) -> Iterator[Listener]:
+    """A listener that counts evaluated images."""
+    from visionkit.engine.events import EvaluationProgress
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+
+        def listen(event: Event) -> None:
+            if isinstance(event, EvaluationProgress):
+                progress.update(task, completed=event.done, total=event.total)
+
+        yield listen

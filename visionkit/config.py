@@ -1,0 +1,188 @@
+"""Recipes: everything a training run is told, as frozen records, and where each value came from.
+
+Later sources win: default, `--config FILE`, `--set KEY=VALUE`, flag. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from visionkit.engine.settings import TrainSettings
+from visionkit.errors import ConfigError
+
+Origin = Literal["default", "file", "set", "flag", "auto"]
+ModelName = Literal["yolo"]
+BackboneName = Literal["csp-light", "resnet18"]
+AugmentName = Literal["none", "light", "heavy"]
+
+
+class Recipe(BaseModel):
+    """What decides the trained weights, beside the data. Stored in every checkpoint; holds no path and no time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: ModelName = Field("yolo", description="the architecture")
+    backbone: BackboneName = Field("csp-light", description="the network that feeds it")
+    imgsz: int = Field(320, ge=32, le=4096, multiple_of=32, description="side of the square network input, pixels")
+    augment: AugmentName = Field("light", description="strength of online augmentation")
+    close_mosaic: float = Field(0.15, ge=0, le=1, description="share of last epochs without mosaic")
+    freeze: tuple[str, ...] = Field((), description="units held still, as --freeze takes them")
+    train: TrainSettings = TrainSettings()
+
+
+class Config(Recipe):
+    """A recipe, the data and weights it starts from, and the machine it runs on."""
+
+    data: str = Field("sample", description="dataset folder, or 'sample'")
+    weights: str = Field("default", description="default, scratch, or a .safetensors file")
+    force: bool = Field(False, description="freeze randomly initialised weights all the same")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves torch's choice")
+    workers: int | None = Field(None, ge=0, le=64, description="processes that read images; none: cores - 1, at most 8")
+
+    def recipe(self) -> Recipe:
+        return Recipe.model_validate({name: getattr(self, name) for name in Recipe.model_fields})
+
+
+class Choices:
+    """Values by dotted key, each with its origin; collects what the user said before it is validated at once."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[Any, Origin]] = {}
+
+    def say(self, values: Mapping[str, Any], origin: Origin) -> None:
+        """Take values in by dotted key; a later one wins."""
+        for key, value in values.items():
+            self._said[key] = (value, origin)
+
+    def origin(self, key: str) -> Origin:
+        return self._said[key][1] if key in self._said else "default"
+
+    def config(self) -> Config:
+        """The validated configuration.
+
+        Raises:
+            ConfigError: unknown keys, wrong types, values out of bounds; all of them in one line.
+        """
+        nested: dict[str, Any] = {}
+        for key, (value, _) in self._said.items():
+            *parents, name = key.split(".")
+            place = nested
+            for parent in parents:
+                place = place.setdefault(parent, {})
+                if not isinstance(place, dict):
+                    raise ConfigError(f"{key!r} is not a setting: {parent!r} is a value, not a group")
+            place[name] = value
+        try:
+            return Config.model_validate(nested)
+        except ValidationError as error:
+            problems = "; ".join(_problem(e) for e in error.errors())
+            raise ConfigError(problems) from None
+
+
+def _problem(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{key} is not a setting; the settings are {', '.join(setting_names())}"
+    return f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def setting_names() -> list[str]:
+    """All settings by dotted key."""
+    names: list[str] = []
+    for name, info in Config.model_fields.items():
+        if info.annotation is TrainSettings:
+            names += [f"{name}.{inner}" for inner in TrainSettings.model_fields]
+        else:
+            names.append(name)
+    return names
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"train": {"lr": 1}}` -> `{"train.lr": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The values of a YAML file by dotted key.
+
+    Raises:
+        ConfigError: missing, not YAML, a key twice, or not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"config file {path} cannot be read ({error.strerror}); give an existing YAML file") from None
+    try:
+        content = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"config file {path} is not valid YAML{where}: {getattr(error, 'problem', error)}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"config file {path} must hold settings as 'key: value', got a {type(content).__name__}")
+    return flatten(content)
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """`["train.lr=1e-3"]` -> `{"train.lr": "1e-3"}`; values are YAML, typed by the setting they go to.
+
+    Raises:
+        ConfigError: no `=`, or a value that is not YAML.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set takes KEY=VALUE, got {assignment!r}; for example --set train.lr=0.002")
+        try:
+            values[key.strip()] = yaml.load(text, Loader=_StrictLoader)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {assignment!r}: the value is not valid YAML; quote it") from None
+    return values
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader, but a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def describe(config: Config, choices: Choices) -> str:
+    """The configuration as YAML that `--config` reads, each value with its origin behind it."""
+    lines: list[str] = []
+    values = config.model_dump(mode="json")
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines.append(f"{key}:")
+            lines += _described(value, f"{key}.", choices, indent="  ")
+    lines = _described({k: v for k, v in values.items() if not isinstance(v, dict)}, "", choices) + lines
+    return "\n".join(lines) + "\n"
+
+
+def _described(values: Mapping[str, Any], prefix: str, choices: Choices, indent: str = "") -> list[str]:
+    rows = [(f"{indent}{key}: {_yaml_value(value)}", choices.origin(prefix + key)) for key, value in values.items()]
+    return [f"{row:<40}# {origin}" for row, origin in rows]
+
+
+def _yaml_value(value: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")

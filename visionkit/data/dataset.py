@@ -1,0 +1,94 @@
+"""The dataset reader: annotation records -> samples in original pixels.
+
+The one place where `x y w h` becomes `x1 y1 x2 y2` and a dataset category id becomes a label.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionkit.classes import ClassTable
+from visionkit.errors import DataError
+from visionkit.formats.records import AnnotatedImages, ImageRecord
+from visionkit.imaging.reader import read_image
+from visionkit.types import Sample
+
+
+class DetectionDataset:
+    """The images of one split and their boxes, read one at a time.
+
+    Everything is kept in a handful of arrays instead of a Python object per box: it is sent to spawned workers in one
+    piece, and forked workers share its memory, because no reference count in it ever changes.
+
+    Args:
+        annotated: the split; the objects of image i lie in rows `offsets[i]:offsets[i + 1]` afterwards.
+
+    Raises:
+        DataError: there is no image, or one has no file.
+    """
+
+    def __init__(self, annotated: AnnotatedImages) -> None:
+        images = annotated.images
+        if not images:
+            raise DataError(f"{annotated.source} lists no images, at least one is needed; check the annotation file")
+        objects = [annotation for image in images for annotation in image.annotations]
+        label = annotated.classes.label
+
+        self.classes: ClassTable = annotated.classes
+        self.image_ids: NDArray[np.int64] = np.array([image.id for image in images], np.int64)
+        self.sizes: NDArray[np.int32] = np.array([(image.width, image.height) for image in images], np.int32)
+        self._paths = np.array([_encoded_path(image, annotated.source) for image in images])
+        self._offsets = np.cumsum([0, *(len(image.annotations) for image in images)], dtype=np.int64)
+        self._boxes = _corners(np.array([o.bbox for o in objects], np.float64).reshape(-1, 4))
+        self._labels = np.array([label(o.category_id) for o in objects], np.int64)
+        self._ignore = np.array([o.iscrowd for o in objects], np.bool_)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def path(self, index: int) -> Path:
+        """Where image `index` lies."""
+        return Path(os.fsdecode(self._paths[index]))
+
+    def read(self, index: int) -> Sample:
+        """Image `index` and its objects, in original upright pixels.
+
+        Raises:
+            DataError: the file cannot be read, or is not of the size that its annotations are written for.
+        """
+        path = self.path(index)
+        image = read_image(path)
+        height, width = image.shape[:2]
+        annotated_width, annotated_height = self.sizes[index]
+        if (width, height) != (annotated_width, annotated_height):
+            raise DataError(
+                f"{path} is {width}x{height}, its annotations are written for {annotated_width}x{annotated_height}; "
+                "run `visionkit doctor` on the dataset"
+            )
+        rows = slice(self._offsets[index], self._offsets[index + 1])
+        return Sample(
+            image,
+            # Copies: a sample is its owner's to change, the dataset's arrays are not.
+            boxes=self._boxes[rows].copy(),
+            labels=self._labels[rows].copy(),
+            ignore=self._ignore[rows].copy(),
+            image_id=int(self.image_ids[index]),
+        )
+
+
+def _corners(xywh: NDArray[np.float64]) -> NDArray[np.float32]:
+    """[N, 4] x y w h -> x1 y1 x2 y2."""
+    return np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1).astype(np.float32)
+
+
+def _encoded_path(image: ImageRecord, source: Path) -> bytes:
+    if image.path is None:
+        raise DataError(
+            f"image {image.file_name!r} of {source} has no file, a dataset needs one for each image; "
+            "name the folder of the images"
+        )
+    return os.fsencode(image.path)

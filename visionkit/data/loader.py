@@ -1,0 +1,226 @@
+"""Which samples make which batch, and the processes that prepare them.
+
+The batches of a run are a function of (view, plan): not of the number of workers, nor of how workers are started, nor
+of where the run was interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from visionkit.data.augment import keyed_generator
+from visionkit.data.collate import PackedBatch, pack
+from visionkit.data.views import EvaluationView, TrainingView
+from visionkit.errors import UsageError, VisionkitError
+from visionkit.imaging.letterbox import Frame
+from visionkit.types import Batch, Sample
+
+StartMethod = Literal["fork", "spawn"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """The order in which a run draws its samples.
+
+    Every batch is full: the last of an epoch is filled up with the epoch's first images once more, varied anew. So
+    BatchNorm never meets a batch of one, and each step weighs the same.
+
+    Args:
+        length: images in the dataset.
+        batch: samples by step, over all processes together.
+        epochs: of the whole run.
+        seed: at least 0.
+        rank, world_size: which of how many processes this is. Whatever their number, a step's samples are the same.
+
+    Raises:
+        UsageError: `batch` cannot be shared evenly by `world_size` processes.
+    """
+
+    length: int
+    batch: int
+    epochs: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        assert self.length > 0
+        assert 0 <= self.rank < self.world_size
+        if self.batch < 1 or self.batch % self.world_size:
+            fitting = max(1, round(self.batch / self.world_size)) * self.world_size
+            raise UsageError(
+                f"batch must be a positive multiple of the number of processes, {self.world_size}, got {self.batch}; "
+                f"use {fitting}"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.length // self.batch)
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The epoch's draws over all processes, i64 [steps_per_epoch * batch].
+
+        First each image once, in random order; then, where the last batch needs filling, the same order again with
+        `length` added: see `TrainingView.__getitem__`.
+        """
+        once = keyed_generator(self.seed, epoch).permutation(self.length)
+        draws = self.steps_per_epoch * self.batch
+        rounds = -(-draws // self.length)
+        return np.concatenate([once + i * self.length for i in range(rounds)])[:draws]
+
+    def batches(self, epoch: int) -> Iterator[list[tuple[int, int]]]:
+        """This process's share of each of the epoch's batches, as (epoch, draw) pairs."""
+        share = self.batch // self.world_size
+        for whole in self.order(epoch).reshape(-1, self.batch):
+            yield [(epoch, int(draw)) for draw in whole[self.rank * share : (self.rank + 1) * share]]
+
+    def batches_from(self, step: int) -> Iterator[list[tuple[int, int]]]:
+        """The batches of the run from `step`, counted from 0, to its end; epochs follow one another."""
+        first_epoch, skip = divmod(step, self.steps_per_epoch)
+        for epoch in range(first_epoch, self.epochs):
+            batches = list(self.batches(epoch))
+            yield from batches[skip:]
+            skip = 0
+
+
+class BatchLoader:
+    """Batches, prepared by worker processes ahead of time. Each `iter()` starts from the beginning of the loader.
+
+    Raises, from its iterator: the VisionkitError that reading a sample raised, as it was; torch would wrap it in the
+    worker's traceback.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for packed in self._loader:
+            if isinstance(packed, VisionkitError):
+                raise packed
+            yield packed.unpack()
+
+
+def training_loader(
+    view: TrainingView,
+    plan: BatchPlan,
+    *,
+    workers: int,
+    start_step: int = 0,
+    start_method: StartMethod | None = None,
+    pin_memory: bool = False,
+) -> BatchLoader:
+    """All remaining batches of a run, one epoch after the other: workers start once, and prepare the next epoch while
+    the last batches of this one are used.
+
+    Args:
+        workers: processes; 0 prepares batches in this one.
+        start_step: steps already done, to resume a run.
+        start_method: how workers start. Everything here can be spawned; by default Linux forks, which saves each
+            worker seconds of imports and asks no `if __name__ == "__main__"` of a user's script.
+        pin_memory: for copying to a GPU.
+
+    Raises:
+        UsageError: the start method is unknown.
+    """
+    assert 0 <= start_step <= plan.steps
+    return _batch_loader(view, _Remaining(plan, start_step), workers, start_method, pin_memory, persistent=False)
+
+
+def evaluation_loader(
+    view: EvaluationView,
+    *,
+    batch: int,
+    workers: int,
+    start_method: StartMethod | None = None,
+    pin_memory: bool = False,
+) -> BatchLoader:
+    """Every image once, in dataset order; the last batch may be smaller. Workers stay for the next iteration.
+
+    Args and raises as `training_loader`.
+    """
+    batches = [list(range(i, min(i + batch, len(view)))) for i in range(0, len(view), batch)]
+    return _batch_loader(view, batches, workers, start_method, pin_memory, persistent=workers > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Remaining:
+    """A plan's batches from `start_step` on, as often as asked for."""
+
+    plan: BatchPlan
+    start_step: int
+
+    def __len__(self) -> int:
+        return self.plan.steps - self.start_step
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return self.plan.batches_from(self.start_step)
+
+
+class _View(Protocol):
+    def __getitem__(self, key: Any, /) -> tuple[Sample, Frame]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Batches:
+    """A view, whole batches at a time: the DataLoader calls `__getitems__` with the keys of one batch."""
+
+    view: _View
+
+    def __getitems__(self, keys: Sequence[Any]) -> PackedBatch | VisionkitError:
+        try:
+            return pack([self.view[key] for key in keys])
+        except VisionkitError as error:
+            return error
+
+
+def _batch_loader(
+    view: _View, batches: Any, workers: int, start_method: StartMethod | None, pin_memory: bool, *, persistent: bool
+) -> BatchLoader:
+    if start_method not in (None, "fork", "spawn"):
+        raise UsageError(f"unknown start method {start_method!r}; choose fork or spawn")
+    method = start_method or ("fork" if sys.platform == "linux" else "spawn")
+    return BatchLoader(
+        DataLoader(
+            _Batches(view),  # type: ignore[arg-type]
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=_prepare_worker,
+            multiprocessing_context=method if workers else None,
+            persistent_workers=persistent,
+            pin_memory=pin_memory,
+            # Of its own, because the DataLoader draws from it: torch's global generator stays untouched.
+            generator=torch.Generator(),
+        )
+    )
+
+
+def _as_it_is(packed: Any) -> Any:
+    return packed
+
+
+def _prepare_worker(_worker: int) -> None:
+    # One thread each: the workers are the parallelism.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    # Ctrl-C reaches every process of the terminal; the main one decides, and stops its workers by SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

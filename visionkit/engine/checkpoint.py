@@ -1,0 +1,133 @@
+"""Files that survive: weights as safetensors, the state of a run, both written whole or not at all.
+
+A write goes to a temporary file, is flushed to the disk, and takes its name by a rename. So a name always stands for a
+whole file, whatever kills the process. Neither format notices a flipped bit, so both carry a SHA-256 that is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from visionkit.errors import CheckpointError
+
+METADATA_KEY = "visionkit"
+STATE_MAGIC = b"VKSTATE1"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file by `data`, durably: whoever reads it finds the old bytes or the new, never a mixture."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; Windows has no such call and needs none."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write a safetensors file. The same tensors and metadata give the same bytes.
+
+    Args:
+        tensors: a state dict.
+        metadata: anything JSON can say; stored sorted, with the tensors' hash, under one key.
+    """
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    card = {**metadata, "sha256": tensors_sha256(contiguous)}
+    text = json.dumps(card, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    write_atomically(path, safetensors.torch.save(contiguous, {METADATA_KEY: text}))
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the metadata of a file that `save_weights` wrote.
+
+    Raises:
+        CheckpointError: missing, not safetensors, not ours, or not the bytes that were written.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"weights file {path} does not exist; give the path of a .safetensors file")
+    data = path.read_bytes()
+    try:
+        tensors = safetensors.torch.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        card = json.loads(header.get("__metadata__", {})[METADATA_KEY])
+    except KeyError:
+        raise CheckpointError(f"{path} was not written by visionkit: it has no {METADATA_KEY!r} metadata") from None
+    except (SafetensorError, ValueError, UnicodeDecodeError):
+        raise CheckpointError(f"{path} is not a whole safetensors file; copy or download it again") from None
+    if tensors_sha256(tensors) != card.pop("sha256", None):
+        raise CheckpointError(f"{path} is damaged: its tensors do not match their SHA-256; copy or download it again")
+    return tensors, card
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a run's state; the previous one is kept beside it as `state.previous.pt`."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    payload = buffer.getvalue()
+    if path.exists():
+        os.replace(path, previous_state(path))
+    write_atomically(path, STATE_MAGIC + hashlib.sha256(payload).digest() + payload)
+
+
+def previous_state(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """The newest whole state at `path`: it, or the previous one if it is missing or damaged. Tensors only, no pickle.
+
+    Raises:
+        CheckpointError: neither is there and whole.
+    """
+    for candidate in (path, previous_state(path)):
+        state = _read_state(candidate)
+        if state is not None:
+            return state
+    raise CheckpointError(f"no whole training state at {path}; only a run folder with a state.pt can be resumed")
+
+
+def _read_state(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    data = path.read_bytes()
+    digest_at = len(STATE_MAGIC)
+    digest, payload = data[digest_at : digest_at + 32], data[digest_at + 32 :]
+    if data[:digest_at] != STATE_MAGIC or hashlib.sha256(payload).digest() != digest:
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    return state

@@ -1,0 +1,63 @@
+"""What happens during training, told to whoever listens: progress bars, logs, reports. The engine prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from visionkit.metrics.coco_map import CocoScores
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """One forward and backward pass. `losses` are this batch's; epochs count from 1, batches from 1."""
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    losses: Mapping[str, float]
+    lr: float
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationProgress:
+    """Some images of an evaluation are through."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochDone:
+    """One epoch. `scores` where it ended in an evaluation; `best` whether they are the best so far."""
+
+    epoch: int
+    epochs: int
+    losses: Mapping[str, float]
+    lr: float
+    images_per_second: float
+    seconds: float
+    scores: CocoScores | None
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A file was written."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Training ended before its last epoch: `patience` evaluations passed without a better AP."""
+
+    epoch: int
+    best_epoch: int
+
+
+Event = StepDone | EvaluationProgress | EpochDone | Saved | Stopped
+Listener = Callable[[Event], None]

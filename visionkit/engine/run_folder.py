@@ -1,0 +1,95 @@
+"""The folder of a run: which file lies where, and how each is written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visionkit.engine.checkpoint import write_atomically
+from visionkit.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The files of one training run, by what they hold."""
+
+    root: Path
+
+    @property
+    def best(self) -> Path:
+        """The averaged weights of the epoch with the highest validation AP."""
+        return self.root / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """The averaged weights of the last completed epoch."""
+        return self.root / "last.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """All that a resumed run needs; the only file it reads."""
+        return self.root / "state.pt"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def curves(self) -> Path:
+        return self.root / "curves.png"
+
+    @property
+    def first_batch(self) -> Path:
+        """What the network saw of its first training images, with their boxes."""
+        return self.root / "train_batch.png"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log.txt"
+
+    @classmethod
+    def create(cls, root: Path) -> RunFolder:
+        """A new run's folder.
+
+        Raises:
+            UsageError: it already holds something; nothing is overwritten.
+        """
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            if (root / "state.pt").exists():
+                raise UsageError(f"{root} already holds a run; use --resume {root} to go on, or another --out")
+            raise UsageError(f"{root} is not empty and nothing is overwritten; give another --out")
+        root.mkdir(parents=True, exist_ok=True)
+        return cls(root)
+
+    @classmethod
+    def create_numbered(cls, parent: Path, name: str) -> RunFolder:
+        """The first of `name-1`, `name-2`, ... under `parent` that is free."""
+        number = 1
+        while True:
+            root = parent / f"{name}-{number}"
+            try:
+                root.mkdir(parents=True)
+            except FileExistsError:
+                number += 1
+            else:
+                return cls(root)
+
+    def write_metrics(self, history: Sequence[dict[str, Any]]) -> None:
+        """`metrics.csv` and `metrics.jsonl`, whole, so that a resumed run can never repeat or miss an epoch."""
+        lines = "".join(json.dumps(row) + "\n" for row in history)
+        write_atomically(self.root / "metrics.jsonl", lines.encode())
+        table = io.StringIO()
+        columns = list(dict.fromkeys(key for row in history for key in row))
+        writer = csv.DictWriter(table, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        write_atomically(self.root / "metrics.csv", table.getvalue().encode())
+
+    def add_to_log(self, line: str) -> None:
+        with open(self.log, "a", encoding="utf-8") as file:
+            file.write(line + "\n")

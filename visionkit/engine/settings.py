@@ -1,0 +1,39 @@
+"""What the training loop may be told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+OptimizerName = Literal["adamw", "sgd"]
+
+
+class TrainSettings(BaseModel):
+    """How long, how fast and how carefully to train. Every value has the unit its description names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(100, ge=1, description="passes over the training images")
+    batch: int = Field(16, ge=1, description="images a forward pass")
+    accumulate: int = Field(1, ge=1, description="forward passes an optimizer step")
+    optimizer: OptimizerName = Field("adamw", description="adamw or sgd (with Nesterov momentum)")
+    lr: float = Field(1e-3, gt=0, description="highest learning rate")
+    final_lr: float = Field(0.02, ge=0, le=1, description="learning rate of the last step, as a share of lr")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd, first beta of adamw")
+    weight_decay: float = Field(0.05, ge=0, description="decoupled for adamw; never on norms and biases")
+    warmup_epochs: float = Field(3.0, ge=0, description="epochs of linear warm-up, at most a fifth of all")
+    clip_norm: float = Field(10.0, gt=0, description="largest norm of the whole gradient")
+    ema_horizon: int = Field(1000, ge=1, description="optimizer steps over which weights are averaged")
+    patience: int = Field(0, ge=0, description="stop after so many evaluations without a better AP; 0 never stops")
+    evaluate_every: int = Field(
+        0, ge=0, description="epochs between evaluations; 0 lets the run evaluate some 50 times"
+    )
+    amp: bool = Field(True, description="bf16 autocast where the hardware has it")
+    seed: int = Field(0, ge=0, description="seed of weights, order and augmentation")
+    save_minutes: float = Field(5.0, ge=0, description="minutes between states saved within an epoch")
+
+    def evaluation_epochs(self) -> frozenset[int]:
+        """The epochs (from 1) that end in an evaluation; the last always does."""
+        every = self.evaluate_every or max(1, self.epochs // 50)
+        return frozenset(range(every, self.epochs + 1, every)) | {self.epochs}

@@ -1,0 +1,60 @@
+"""What prediction asks of a model, whoever runs it: PyTorch, ONNX Runtime, a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionkit.classes import ClassTable
+
+
+@dataclass(frozen=True, slots=True)
+class RawDetections:
+    """What a backend finds in one letterboxed image, highest score first.
+
+    Args:
+        boxes: f32 [N, 4] x1 y1 x2 y2 in network pixels; they may reach into the padding and beyond.
+        scores: f32 [N] in [0, 1].
+        labels: i64 [N] in 0..K-1.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+class Backend(Protocol):
+    """A model ready to run. Letterboxing stays outside of it; normalisation and NMS happen inside."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, as results quote it."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights file, as results quote it; empty where there is no file."""
+
+    @property
+    def classes(self) -> ClassTable:
+        """What the labels mean."""
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square the images are letterboxed to."""
+
+    def run(self, images: NDArray[np.uint8], *, score: float, iou: float, max_det: int) -> list[RawDetections]:
+        """Detect in a batch.
+
+        Args:
+            images: u8 [B, S, S, 3] RGB, letterboxed, S = `image_size`.
+            score: the least score a detection may have.
+            iou: NMS threshold: of two boxes of one class that overlap more, the lower score goes.
+            max_det: the most detections an image may have; the best are kept.
+
+        Returns:
+            One RawDetections an image.
+        """
+        ...

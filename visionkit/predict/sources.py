@@ -1,0 +1,99 @@
+"""What the user typed, as image files: single files, folders, globs."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from visionkit.errors import DataError, UsageError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def find_images(sources: Sequence[str]) -> list[Path]:
+    """The image files that sources name, in the order given; a file named twice comes once, at its first place.
+
+    A path that exists is taken literally, so `a[1].jpg` is a file before it is a pattern. A file named outright is
+    taken whatever its suffix: whether it is an image is for the reader to say. A folder gives its own images, not
+    those of its subfolders; a glob (`*`, `?`, `[...]`, `**`) gives the images it matches. Both are sorted as people
+    count, `img2` before `img10`, and leave out hidden files (macOS writes `._photo.jpg` beside `photo.jpg`).
+
+    Raises:
+        UsageError: no source at all, or an empty one.
+        DataError: a source that does not exist, that matches no image, or a folder without images.
+    """
+    if not sources:
+        raise UsageError("no image is named, detection needs at least one; name a file, a folder or a glob")
+    found: dict[str, Path] = {}
+    for source in sources:
+        for path in _images_of(source):
+            found.setdefault(_identity(path), path)
+    return list(found.values())
+
+
+def _images_of(source: str) -> list[Path]:
+    if not source.strip():
+        raise UsageError("a source is empty, it must name a file, a folder or a glob; leave it out")
+    if os.path.isfile(source):
+        return [Path(source)]
+    if os.path.isdir(source):
+        return _images_in(Path(source))
+    if os.path.exists(source):
+        raise DataError(
+            f"{source} is a device, pipe or socket, images are read from plain files; save it to a file first"
+        )
+    if glob.has_magic(source):
+        return _images_matching(source)
+    raise DataError(f"{source} does not exist, a source is a file, a folder or a glob; check the spelling")
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        images = [path for path in folder.iterdir() if _is_image_file(path)]
+    except OSError as error:
+        raise DataError(
+            f"folder {folder} cannot be listed ({error.strerror}), its images are wanted; check its permissions"
+        ) from error
+    if not images:
+        subfolders = os.path.join(glob.escape(str(folder)), "**", "*")
+        raise DataError(
+            f"folder {folder} holds no image ({_suffix_list()}), subfolders are not searched; "
+            f"name another folder, or '{subfolders}' for its subfolders"
+        )
+    return sorted(images, key=natural_order)
+
+
+def _images_matching(pattern: str) -> list[Path]:
+    images = [path for path in map(Path, glob.iglob(pattern, recursive=True)) if _is_image_file(path)]
+    if not images:
+        raise DataError(
+            f"{pattern} matches no image file ({_suffix_list()}), a glob must match at least one; check the pattern"
+        )
+    return sorted(images, key=natural_order)
+
+
+def _is_image_file(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def natural_order(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """A sorting key that counts as people do and does not care about case.
+
+    >>> [p.name for p in sorted(map(Path, ["b.png", "img10.png", "img2.png", "A.png"]), key=natural_order)]
+    ['A.png', 'b.png', 'img2.png', 'img10.png']
+    """
+    parts = re.split(r"([0-9]+)", str(path).casefold())
+    # (0, number, "") or (1, 0, text): a number and a text at the same place stay comparable.
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], str(path)
+
+
+def _identity(path: Path) -> str:
+    """Equal for two spellings of one path, `photos/../a.jpg` and `a.jpg`; links are files of their own."""
+    return os.path.normcase(os.path.abspath(path))
+
+
+def _suffix_list() -> str:
+    return " ".join(IMAGE_SUFFIXES)
