@@ -33,7 +33,8 @@ CLASS_PREDICTORS = "head.class_predictors."
 def build_model(recipe: Recipe, classes: ClassTable) -> Yolo:
     """A randomly initialised model; the recipe's seed decides its weights."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.train.seed)
+        # Not torch.manual_seed: that would also seed the generators of all GPUs, which are not forked here.
+        torch.default_generator.manual_seed(recipe.train.seed)
         return MODELS[recipe.model](BACKBONES[recipe.backbone](), len(classes))
 
 
@@ -84,9 +85,11 @@ def load_model(path: Path) -> LoadedModel:
     try:
         model.load_state_dict(tensors)
     except RuntimeError:
-        raise CheckpointError(f"{path} does not fit its own recipe, {recipe.model}/{recipe.backbone}") from None
+        raise CheckpointError(
+            f"{path} does not fit its own recipe, {recipe.model}/{recipe.backbone}; give another weights file"
+        ) from None
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return LoadedModel(model.eval(), classes, recipe, card["scores"], path, sha256)
+    return LoadedModel(model.eval(), classes, recipe, card.get("scores", {}), path, sha256)
 
 
 def _read_card(path: Path, card: Mapping[str, Any]) -> tuple[ClassTable, Recipe]:
@@ -96,9 +99,11 @@ def _read_card(path: Path, card: Mapping[str, Any]) -> tuple[ClassTable, Recipe]
         )
     try:
         return ClassTable.from_json(card["classes"]), Recipe.model_validate(card["recipe"])
-    except (ValidationError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} has a recipe this version cannot read ({reason}); update visionkit") from None
+    except ValidationError as error:
+        reason = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    raise CheckpointError(f"{path} has a recipe this version cannot read ({reason}); update visionkit")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from visionkit.engine.settings import TrainSettings
 from visionkit.errors import ConfigError
@@ -21,17 +21,26 @@ BackboneName = Literal["csp-light", "resnet18"]
 AugmentName = Literal["none", "light", "heavy"]
 
 
+def _one_or_several(specs: Any) -> Any:
+    return (specs,) if isinstance(specs, str | int) else specs
+
+
+# `freeze: 10` says the same as `freeze: [10]`.
+FreezeSpecs = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
+
+
 class Recipe(BaseModel):
     """What decides the trained weights, beside the data. Stored in every checkpoint; holds no path and no time."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # YAML reads `--set data=2017` and `freeze: [10]` as numbers; both mean text.
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     model: ModelName = Field("yolo", description="the architecture")
     backbone: BackboneName = Field("csp-light", description="the network that feeds it")
     imgsz: int = Field(320, ge=32, le=4096, multiple_of=32, description="side of the square network input, pixels")
     augment: AugmentName = Field("light", description="strength of online augmentation")
     close_mosaic: float = Field(0.15, ge=0, le=1, description="share of last epochs without mosaic")
-    freeze: tuple[str, ...] = Field((), description="units held still, as --freeze takes them")
+    freeze: FreezeSpecs = Field((), description="units held still, as --freeze takes them")
     train: TrainSettings = TrainSettings()
 
 
@@ -56,8 +65,8 @@ class Choices:
         self._said: dict[str, tuple[Any, Origin]] = {}
 
     def say(self, values: Mapping[str, Any], origin: Origin) -> None:
-        """Take values in by dotted key; a later one wins."""
-        for key, value in values.items():
+        """Take values in by dotted key, or nested; a later one wins."""
+        for key, value in flatten(values).items():
             self._said[key] = (value, origin)
 
     def origin(self, key: str) -> Origin:
@@ -81,15 +90,22 @@ class Choices:
         try:
             return Config.model_validate(nested)
         except ValidationError as error:
-            problems = "; ".join(_problem(e) for e in error.errors())
-            raise ConfigError(problems) from None
+            raise ConfigError("; ".join(_problems(error))) from None
 
 
-def _problem(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"{key} is not a setting; the settings are {', '.join(setting_names())}"
-    return f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+def _problems(error: ValidationError) -> list[str]:
+    """Each problem in words: wrong values first, then all unknown keys together."""
+    problems, unknown = [], []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            unknown.append(key)
+        else:
+            problems.append(f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+    if unknown:
+        are = "is not a setting" if len(unknown) == 1 else "are not settings"
+        problems.append(f"{', '.join(unknown)} {are}; the settings are {', '.join(setting_names())}")
+    return problems
 
 
 def setting_names() -> list[str]:
@@ -124,12 +140,15 @@ def read_config_file(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"config file {path} cannot be read ({error.strerror}); give an existing YAML file") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"config file {path} is not text in UTF-8; give a YAML file") from None
     try:
         content = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"config file {path} is not valid YAML{where}: {getattr(error, 'problem', error)}") from None
+        problem = str(getattr(error, "problem", error)).splitlines()[0]
+        raise ConfigError(f"config file {path} is not valid YAML{where}: {problem}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -180,7 +199,8 @@ def describe(config: Config, choices: Choices) -> str:
 
 def _described(values: Mapping[str, Any], prefix: str, choices: Choices, indent: str = "") -> list[str]:
     rows = [(f"{indent}{key}: {_yaml_value(value)}", choices.origin(prefix + key)) for key, value in values.items()]
-    return [f"{row:<40}# {origin}" for row, origin in rows]
+    # The blank is YAML's: without one before it, a # is part of the value.
+    return [f"{row:<39} # {origin}" for row, origin in rows]
 
 
 def _yaml_value(value: Any) -> str:

@@ -299,7 +299,7 @@ def draw_scene(rng: _Rng, classes: tuple[SampleClass, ...], size: int) -> Scene:
     is_background, has_crowd = rng.random() < 0.08, rng.random() < 0.08
     if has_crowd and not is_background:
         _add_crowd(scene, rng, classes, size)
-    objects = 0 if is_background else int(rng.integers(1, 7))
+    objects = 0 if is_background else int(rng.integers(1, 6))
     distractors = int(rng.integers(1 if is_background else 0, 5))
     for is_object in rng.permutation([True] * objects + [False] * distractors):
         if is_object:
@@ -327,7 +327,7 @@ def _image_shape(rng: _Rng, size: int) -> tuple[int, int]:
 def _diameter(rng: _Rng, size: int) -> float:
     """Pixels: from hardly visible to more than half of the image, small ones more often."""
     smallest = max(9.0, 0.036 * size)
-    return smallest + (0.58 * size - smallest) * float(rng.random()) ** 1.8
+    return smallest + (0.62 * size - smallest) * float(rng.random()) ** 2
 
 
 def _try_to_place(scene: Scene, rng: _Rng, sprite: _Sprite, label: int | None) -> None:
@@ -336,7 +336,7 @@ def _try_to_place(scene: Scene, rng: _Rng, sprite: _Sprite, label: int | None) -
     solid = sprite.alpha >= 0.5
     for _ in range(6):
         centre = rng.uniform(0.04, 0.96, 2) * (width, height)
-        if scene.things and rng.random() < 0.25:  # seek company: occlusion should not be left to chance
+        if scene.things and rng.random() < 0.15:  # seek company: occlusion should not be left to chance
             ys, xs = np.nonzero(scene.owner == rng.integers(len(scene.things)))
             pick = rng.integers(len(xs))
             centre = np.array([xs[pick], ys[pick]]) + rng.uniform(-0.4, 0.4, 2) * solid.shape[::-1]
@@ -412,7 +412,7 @@ def _distractor(rng: _Rng, classes: tuple[SampleClass, ...], size: int) -> _Spri
     shape = classes[rng.integers(len(classes))].shape
     textures_in_use = {c.texture for c in classes if c.shape == shape}
     wrong = [t for t in _TEXTURES if t not in textures_in_use]
-    match rng.choice(["textured blob", "plain shape", "wrong texture", "bar"], p=[0.4, 0.25, 0.15, 0.2]):
+    match rng.choice(["textured blob", "plain shape", "wrong texture", "bar"], p=[0.4, 0.28, 0.12, 0.2]):
         case "textured blob":
             return _sprite(rng, "blob", str(rng.choice(_TEXTURES)), diameter)
         case "plain shape":
@@ -560,7 +560,7 @@ def _brightness(colour: _Floats) -> float:
 def _colours(rng: _Rng) -> tuple[_Floats, _Floats, _Floats]:
     """Two colours of a texture, far enough apart in brightness to be seen, and one for the rim."""
     first, second = _colour(rng), _colour(rng)
-    while abs(_brightness(first) - _brightness(second)) < 45:
+    while abs(_brightness(first) - _brightness(second)) < 60:
         first, second = _colour(rng), _colour(rng)
     return first, second, 0.35 * min(first, second, key=_brightness)
 
@@ -612,7 +612,7 @@ def _photograph(rng: _Rng, scene: _Floats) -> NDArray[np.uint8]:
     height, width = scene.shape[:2]
     lean = rng.uniform(-0.3, 0.3, 2)
     light = 1 + np.add.outer(lean[0] * np.linspace(-1, 1, height), lean[1] * np.linspace(-1, 1, width))
-    contrast, brightness = rng.uniform(0.6, 1.05), rng.uniform(-15, 25)
+    contrast, brightness = rng.uniform(0.65, 1.05), rng.uniform(-15, 25)
     image = scene * (contrast * light).astype(np.float32)[..., None] + np.float32(128 * (1 - contrast) + brightness)
     if rng.random() < 0.35:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.3)), np.float32)

@@ -1,7 +1,7 @@
 """Files that survive: weights as safetensors, the state of a run, both written whole or not at all.
 
 A write goes to a temporary file, is flushed to the disk, and takes its name by a rename. So a name always stands for a
-whole file, whatever kills the process. Neither format notices a flipped bit, so both carry a SHA-256 that is checked.
+whole file, whatever kills the process. Neither format notices a flipped bit, so both carry a SHA-256 of all they say.
 """
 
 from __future__ import annotations
@@ -64,12 +64,20 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
     Args:
         tensors: a state dict.
-        metadata: anything JSON can say; stored sorted, with the tensors' hash, under one key.
+        metadata: anything JSON can say; stored sorted, with a hash of it and the tensors, under one key.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    card = {**metadata, "sha256": tensors_sha256(contiguous)}
-    text = json.dumps(card, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    write_atomically(path, safetensors.torch.save(contiguous, {METADATA_KEY: text}))
+    card = {**metadata, "sha256": _content_sha256(contiguous, metadata)}
+    write_atomically(path, safetensors.torch.save(contiguous, {METADATA_KEY: _canonical_json(card)}))
+
+
+def _canonical_json(content: Any) -> str:
+    return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a weights file says: a changed class name is as bad as a changed weight."""
+    return hashlib.sha256(f"{tensors_sha256(tensors)}\n{_canonical_json(metadata)}".encode()).hexdigest()
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -79,19 +87,23 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         CheckpointError: missing, not safetensors, not ours, or not the bytes that were written.
     """
     if not path.is_file():
-        raise CheckpointError(f"weights file {path} does not exist; give the path of a .safetensors file")
+        fact = "is not a file" if path.exists() else "does not exist"
+        raise CheckpointError(f"weights file {path} {fact}; give the path of a .safetensors file")
     data = path.read_bytes()
     try:
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        card = json.loads(header.get("__metadata__", {})[METADATA_KEY])
+        metadata = json.loads(header.get("__metadata__", {})[METADATA_KEY])
     except KeyError:
-        raise CheckpointError(f"{path} was not written by visionkit: it has no {METADATA_KEY!r} metadata") from None
-    except (SafetensorError, ValueError, UnicodeDecodeError):
+        raise CheckpointError(
+            f"{path} was not written by visionkit: it has no {METADATA_KEY!r} metadata; give a file that it wrote"
+        ) from None
+    except (SafetensorError, ValueError):
         raise CheckpointError(f"{path} is not a whole safetensors file; copy or download it again") from None
-    if tensors_sha256(tensors) != card.pop("sha256", None):
-        raise CheckpointError(f"{path} is damaged: its tensors do not match their SHA-256; copy or download it again")
-    return tensors, card
+    sha256 = metadata.pop("sha256", None) if isinstance(metadata, dict) else None
+    if sha256 is None or sha256 != _content_sha256(tensors, metadata):
+        raise CheckpointError(f"{path} is damaged: its content does not match its SHA-256; copy or download it again")
+    return tensors, metadata
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -109,10 +121,12 @@ def previous_state(path: Path) -> Path:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """The newest whole state at `path`: it, or the previous one if it is missing or damaged. Tensors only, no pickle.
+    """The newest whole state at `path`: it, or the previous one if it is missing or damaged.
+
+    Only tensors and plain values are unpickled; nothing in the file is ever run.
 
     Raises:
-        CheckpointError: neither is there and whole.
+        CheckpointError: neither is there and whole, or one holds something else.
     """
     for candidate in (path, previous_state(path)):
         state = _read_state(candidate)
@@ -129,5 +143,11 @@ def _read_state(path: Path) -> dict[str, Any] | None:
     digest, payload = data[digest_at : digest_at + 32], data[digest_at + 32 :]
     if data[:digest_at] != STATE_MAGIC or hashlib.sha256(payload).digest() != digest:
         return None
-    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    # Bytes that are whole but not ours make torch raise half a dozen kinds of errors.
+    except Exception:
+        state = None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds more than tensors and plain values; resume only what visionkit wrote")
     return state

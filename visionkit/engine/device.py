@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -19,9 +20,9 @@ def choose_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|mps|cuda(:(0|[1-9][0-9]{0,2}))?", name):
+        raise UsageError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}; use --device auto")
     kind, _, number = name.partition(":")
-    if kind not in {"cpu", "cuda", "mps"} or (number and not (kind == "cuda" and number.isdecimal())):
-        raise UsageError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise UsageError(f"device {name!r} is not here, {torch.cuda.device_count()} CUDA devices are; use --device cpu")
     if kind == "mps" and not torch.backends.mps.is_available():
@@ -33,7 +34,10 @@ def has_bf16(device: torch.device) -> bool:
     """Whether bf16 arithmetic is done in hardware, and so is worth having."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    # Without oneDNN the operator that answers does not even exist.
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def precision(device: torch.device, amp: bool) -> AbstractContextManager[None]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from visionkit.engine.checkpoint import write_atomically
+from visionkit.engine.checkpoint import previous_state, write_atomically
 from visionkit.errors import UsageError
 
 
@@ -60,7 +60,8 @@ class RunFolder:
             UsageError: it already holds something; nothing is overwritten.
         """
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            if (root / "state.pt").exists():
+            state = cls(root).state
+            if state.exists() or previous_state(state).exists():
                 raise UsageError(f"{root} already holds a run; use --resume {root} to go on, or another --out")
             raise UsageError(f"{root} is not empty and nothing is overwritten; give another --out")
         root.mkdir(parents=True, exist_ok=True)

@@ -192,7 +192,7 @@ def _exif_orientation(info: Mapping[Any, Any]) -> int:
         orientation = exif.get(_EXIF_ORIENTATION)
     except Exception:  # damaged EXIF makes Pillow raise almost anything, and viewers show such pictures as stored
         return 1
-    return int(orientation) if orientation in _TURN_UPRIGHT else 1
+    return orientation if isinstance(orientation, int) and orientation in _TURN_UPRIGHT else 1
 
 
 def _is_whole(data: bytes, header: _Header) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
@@ -168,6 +169,8 @@ def _class_scores(
     precision = evaluator.eval["precision"][..., ALL_AREAS, BEST_100]  # [IoU thresholds, recalls, K]
     recall = evaluator.eval["recall"][..., ALL_AREAS, BEST_100]  # [IoU thresholds, K]
     category_ids = [int(i) for i in evaluator.params.catIds]
+    object_counts = Counter(row["category_id"] for row in objects if not row["iscrowd"])
+    detection_counts = Counter(row["category_id"] for row in found)
     scores = {}
     for category_id, name in zip(truth.classes.category_ids, truth.classes.names, strict=True):
         k = category_ids.index(category_id)
@@ -176,8 +179,8 @@ def _class_scores(
             AP50=_mean_defined(precision[AT_IOU_50, :, k]),
             AP75=_mean_defined(precision[AT_IOU_75, :, k]),
             AR100=_mean_defined(recall[:, k]),
-            objects=sum(row["category_id"] == category_id and not row["iscrowd"] for row in objects),
-            detections=sum(row["category_id"] == category_id for row in found),
+            objects=object_counts[category_id],
+            detections=detection_counts[category_id],
         )
     return scores
 

@@ -116,7 +116,7 @@ class Yolo(nn.Module):
     Args:
         backbone: publishes `levels` and `units`; its forward returns one map a level.
         classes: K, number of classes.
-        neck_widths: channels of the neck's levels; the backbone's own, up to 256, where not given.
+        neck_widths: channels of the neck's levels; the backbone's own, up to 64, 128, 256, where not given.
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
@@ -197,7 +197,7 @@ class Yolo(nn.Module):
     def predict(
         self, outputs: YoloOutputs, *, score: float = 0.25, iou: float = 0.7, max_det: int = 300, candidates: int = 3000
     ) -> list[Detections]:
-        """Decisions, one Detections an image: every (point, class) above `score`, suppressed per class.
+        """Decisions, one Detections an image: every (point, class) of at least `score`, suppressed per class.
 
         Args:
             score: lowest score kept.
@@ -209,7 +209,7 @@ class Yolo(nn.Module):
         all_boxes = outputs.boxes()
         all_scores = outputs.class_logits.float().sigmoid()
         for boxes, scores in zip(all_boxes, all_scores, strict=True):
-            point, label = (scores > score).nonzero().unbind(1)
+            point, label = (scores >= score).nonzero().unbind(1)
             confidence = scores[point, label]
             if len(confidence) > candidates:
                 confidence, best = confidence.topk(candidates)
@@ -233,9 +233,8 @@ class _BatchTruth:
 
 @torch.no_grad()
 def _match_batch(outputs: YoloOutputs, targets: Sequence[Target]) -> _BatchTruth:
-    soft_classes = (
-        outputs.class_logits.float().sigmoid()
-    )  # the scores, until they are overwritten by what they should be
+    # The scores, until each image's are overwritten by what they should be.
+    soft_classes = outputs.class_logits.float().sigmoid()
     weights = torch.ones_like(soft_classes[..., 0])
     boxes = outputs.boxes()
     images, points, gt_boxes, qualities = [], [], [], []

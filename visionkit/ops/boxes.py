@@ -38,7 +38,7 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
 def complete_iou(a: Tensor, b: Tensor) -> Tensor:
     """CIoU [...] of boxes [..., 4], elementwise, in (-1.5, 1]: IoU less a penalty for distance and aspect ratio.
 
-    Source: Zheng et al. 2020, Distance-IoU Loss, equations 7 to 10; the trade-off weight takes no gradient.
+    Source: Zheng et al. 2020, Distance-IoU Loss, equations 7 to 11; the trade-off weight takes no gradient.
     """
     iou = box_iou(a, b)
     hull = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])

@@ -43,10 +43,11 @@ def match_task_aligned(
 ) -> Matches:
     """Task-aligned assignment: each ground truth takes the `top` points that classify and localise it best.
 
-    Source: Feng et al. 2021, TOOD, section 3.2: alignment t = s^alpha * u^beta of the score s of the truth's class
-    and the IoU u. A point wanted by several truths goes to the one it overlaps most. `quality` is t scaled, per truth,
-    to the truth's largest IoU (equation 6). Candidates are points inside the box; a box that holds no point (a tiny
-    object between cells) takes the points within one stride of its centre, so that no truth goes unlearnt.
+    Source: Feng et al. 2021, TOOD, section 3.2: alignment t = s^alpha * u^beta (equation 6) of the score s of the
+    truth's class and the IoU u. A point wanted by several truths goes to the one it overlaps most. `quality` is t
+    scaled, per truth, to the truth's largest IoU. Candidates are points inside the box; a box that holds no point (a
+    tiny object between cells) takes the points within one stride of its centre. A point whose predicted box misses
+    the truth altogether is never positive.
 
     Points that are mostly inside an ignored region (a crowd) and not positive are IGNORE: their predicted box lies in
     the region by more than half.
@@ -76,22 +77,21 @@ def match_task_aligned(
 
     wanted = torch.zeros_like(candidates)
     best = alignment.topk(min(top, count), dim=1)
-    wanted.scatter_(1, best.indices, True)
-    wanted &= candidates
+    wanted.scatter_(1, best.indices, best.values > 0)
 
     # A point serves one truth: the one it overlaps most.
-    owner_iou, owner = (iou * wanted).max(0)
+    owner = (iou * wanted).argmax(0)
     positive = wanted.any(0)
-    # Ties at IoU 0 would hand the point to truth 0, which may not want it.
-    owner = torch.where(owner_iou > 0, owner, wanted.int().argmax(0))
 
     is_owned = torch.zeros_like(wanted)
     is_owned[owner, torch.arange(count, device=owner.device)] = positive
     owned = alignment * is_owned
-    scale = (iou * is_owned).amax(1) / owned.amax(1).clamp(min=1e-9)  # [G]
+    # A tiny object's IoU with a fresh network's boxes, to the sixth power, is far below any usual epsilon.
+    relative = owned / owned.amax(1, keepdim=True).clamp(min=torch.finfo(owned.dtype).tiny)
+    best_iou = (iou * is_owned).amax(1, keepdim=True)
     label[positive] = POSITIVE
     gt_index[positive] = kept[owner[positive]]
-    quality[positive] = (owned * scale[:, None]).amax(0)[positive].clamp(max=1)
+    quality[positive] = (relative * best_iou).amax(0)[positive]
     return Matches(gt_index, label, quality)
 
 

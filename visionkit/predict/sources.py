@@ -10,7 +10,7 @@ from pathlib import Path
 
 from visionkit.errors import DataError, UsageError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
 
 def find_images(sources: Sequence[str]) -> list[Path]:
@@ -67,7 +67,10 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def _images_matching(pattern: str) -> list[Path]:
-    images = [path for path in map(Path, glob.iglob(pattern, recursive=True)) if _is_image_file(path)]
+    # As far as folders exist under the very name typed, it is a name: `photos [new]/*.jpg`.
+    folder = next(parent for parent in Path(pattern).parents if parent.is_dir())
+    safe = os.path.join(glob.escape(str(folder)), Path(pattern).relative_to(folder))
+    images = [path for path in map(Path, glob.iglob(safe, recursive=True)) if _is_image_file(path)]
     if not images:
         raise DataError(
             f"{pattern} matches no image file ({_suffix_list()}), a glob must match at least one; check the pattern"

@@ -89,13 +89,10 @@ class CocoResultsFile:
     def add(self, result: Result) -> None:
         """Append the rows of one image."""
         self._images += 1
-        rows = coco_rows(result, self._images)
-        text = "".join(
-            (",\n" if number else "[\n") + json.dumps(row, allow_nan=False)
-            for number, row in enumerate(rows, self._rows)
-        )
-        self._rows += len(rows)
-        _writing(self.path, lambda: self._stream.write(text))
+        with _named_errors(self.path):
+            for row in coco_rows(result, self._images):
+                self._stream.write((",\n" if self._rows else "[\n") + json.dumps(row, allow_nan=False))
+                self._rows += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visionkit.imaging.letterbox import PADDING_GREY, Frame, letterbox
+
+sides = st.integers(1, 300)
+
+
+def picture(width: int, height: int, grey: int = 0) -> np.ndarray:
+    return np.full((height, width, 3), grey, np.uint8)
+
+
+def test_a_wide_picture_gets_grey_above_and_below() -> None:
+    # 64 x 32 into 32: half size, 32 x 16; the 16 rows left over are shared, 8 above and 8 below.
+    square, frame = letterbox(picture(64, 32, 200), 32)
+    assert frame == Frame(64, 32, scale_x=0.5, scale_y=0.5, left=0, top=8)
+    assert square.shape == (32, 32, 3)
+    assert square.dtype == np.uint8
+    assert (square[8:24] == 200).all()
+    assert (square[:8] == PADDING_GREY).all()
+    assert (square[24:] == PADDING_GREY).all()
+
+
+def test_a_tall_picture_gets_grey_left_and_right_and_the_odd_pixel_goes_right() -> None:
+    # 3 x 8 into 8: size kept; 8 - 3 = 5 columns left over, 2 before and 3 after.
+    square, frame = letterbox(picture(3, 8, 200), 8)
+    assert frame == Frame(3, 8, scale_x=1.0, scale_y=1.0, left=2, top=0)
+    assert (square[:, 2:5] == 200).all()
+    assert (square[:, [0, 1, 5, 6, 7]] == PADDING_GREY).all()
+
+
+def test_a_small_picture_is_enlarged() -> None:
+    square, frame = letterbox(picture(4, 2, 200), 8)
+    assert (frame.scale_x, frame.scale_y, frame.left, frame.top) == (2.0, 2.0, 0, 2)
+    assert (square[2:6] == 200).all()
+
+
+def test_a_square_of_the_right_size_is_copied_unchanged() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    square, frame = letterbox(image, 16)
+    assert np.array_equal(square, image)
+    assert not np.shares_memory(square, image)
+    assert frame == Frame(16, 16, 1.0, 1.0, 0, 0)
+
+
+def test_no_side_vanishes() -> None:
+    # 4000 x 10 into 32: 10 * 32 / 4000 = 0.08 rows, drawn as one.
+    square, frame = letterbox(picture(4000, 10, 200), 32)
+    assert frame == Frame(4000, 10, scale_x=32 / 4000, scale_y=1 / 10, left=0, top=15)
+    assert (square[15] == 200).all()
+
+
+def test_boxes_go_where_their_pixels_go() -> None:
+    # 64 x 32 into 32: x / 2 and y / 2 + 8.
+    _, frame = letterbox(picture(64, 32), 32)
+    boxes = np.array([[0, 0, 64, 32], [10, 20, 30, 32]], np.float32)
+    assert frame.to_frame(boxes).tolist() == [[0, 8, 32, 24], [5, 18, 15, 24]]
+    assert frame.to_original(frame.to_frame(boxes)).tolist() == boxes.tolist()
+
+
+def test_a_painted_box_is_found_where_to_frame_says() -> None:
+    image = picture(90, 50)
+    image[10:30, 20:60] = 255  # half-open: x 20..60, y 10..30
+    square, frame = letterbox(image, 180)  # twice the size; (180 - 100) / 2 = 40 rows above
+    x1, y1, x2, y2 = frame.to_frame(np.array([[20, 10, 60, 30]], np.float32))[0]
+    assert (x1, y1, x2, y2) == (40, 60, 120, 100)
+    bright = np.argwhere(square[:, :, 0] > 127)  # the padding, 114, is below
+    assert bright.min(axis=0).tolist() == [y1, x1]
+    assert (bright.max(axis=0) + 1).tolist() == [y2, x2]
+
+
+def test_boxes_in_the_padding_are_clipped_to_the_picture() -> None:
+    _, frame = letterbox(picture(64, 32), 32)
+    boxes = np.array([[-5, 0, 40, 32], [0, 0, 32, 7]], np.float32)  # over every edge; wholly in the grey above
+    assert frame.to_original(boxes).tolist() == [[0, 0, 64, 32], [0, 0, 64, 0]]
+
+
+def test_no_boxes_stay_no_boxes() -> None:
+    _, frame = letterbox(picture(64, 32), 32)
+    none = np.zeros((0, 4), np.float32)
+    assert frame.to_frame(none).shape == frame.to_original(none).shape == (0, 4)
+
+
+@given(width=sides, height=sides, size=st.integers(1, 200), share=st.tuples(*[st.floats(0, 1)] * 4))
+def test_law_there_and_back_is_where_it_was(
+    width: int, height: int, size: int, share: tuple[float, float, float, float]
+) -> None:
+    _, frame = letterbox(picture(width, height), size)
+    (x1, x2), (y1, y2) = sorted(np.array(share[:2]) * width), sorted(np.array(share[2:]) * height)
+    box = np.array([[x1, y1, x2, y2]], np.float32)
+    there = frame.to_frame(box)
+    assert there.dtype == np.float32
+    assert (there >= -1e-3).all()
+    assert (there <= size + 1e-3).all()
+    # One float32 step at 300 px is 3e-5, and the smallest scale is 1/300.
+    assert frame.to_original(there) == pytest.approx(box, abs=0.02)
+
+
+@given(width=sides, height=sides, size=st.integers(1, 200))
+def test_law_the_picture_fills_its_frame_exactly(width: int, height: int, size: int) -> None:
+    square, frame = letterbox(picture(width, height), size)
+    left, top, right, bottom = frame.to_frame(np.array([[0, 0, width, height]], np.float32))[0]
+    assert (left, top) == (frame.left, frame.top)
+    columns, rows = np.flatnonzero((square == 0).any(axis=(0, 2))), np.flatnonzero((square == 0).any(axis=(1, 2)))
+    assert (columns[0], columns[-1] + 1) == (left, pytest.approx(right, abs=1e-3))
+    assert (rows[0], rows[-1] + 1) == (top, pytest.approx(bottom, abs=1e-3))
+    assert size in (len(columns), len(rows))

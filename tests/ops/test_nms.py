@@ -1,0 +1,84 @@
+"""Suppression per class, against the definition written as a loop."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from visionkit.ops.nms import nms_per_class
+
+
+def iou(a: list[float], b: list[float]) -> float:
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    area_a, area_b = ((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return width * height / (area_a + area_b - width * height)
+
+
+def nms_by_loop(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> list[int]:
+    """Best first; a box stays unless one that stayed, of its class, overlaps it by more than the threshold."""
+    kept: list[int] = []
+    for i in sorted(range(len(scores)), key=lambda i: -scores[i].item()):
+        rivals = [j for j in kept if labels[j] == labels[i]]
+        if all(iou(boxes[j].tolist(), boxes[i].tolist()) <= threshold for j in rivals):
+            kept.append(i)
+    return kept
+
+
+def crowded_scene(count: int, classes: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes that overlap a lot, with distinct scores."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=generator) * 60
+    boxes = torch.cat((corner, corner + 20 + 20 * torch.rand(count, 2, generator=generator)), -1)
+    scores = torch.randperm(count, generator=generator) / count
+    return boxes, scores, torch.randint(classes, (count,), generator=generator)
+
+
+def test_by_hand() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 9], [0.0, 0, 10, 5], [20.0, 20, 30, 30]])
+    scores = torch.tensor([0.7, 0.9, 0.8, 0.6])
+    labels = torch.zeros(4, dtype=torch.int64)
+    # Box 1 is best. IoU with box 0 is 90 / 100, with box 2 it is 50 / 90 = 0.56; box 3 is apart.
+    assert nms_per_class(boxes, scores, labels, 0.6).tolist() == [1, 2, 3]
+    assert nms_per_class(boxes, scores, labels, 0.5).tolist() == [1, 3]
+    assert nms_per_class(boxes, scores, labels, 0.95).tolist() == [1, 2, 0, 3]
+
+
+def test_an_overlap_of_exactly_the_threshold_stays() -> None:
+    # 50 / 100 exactly, in floats too.
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 5]])
+    assert nms_per_class(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 0]), 0.5).tolist() == [0, 1]
+
+
+def test_classes_do_not_suppress_each_other() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10]] * 3)
+    assert nms_per_class(boxes, torch.tensor([0.5, 0.9, 0.7]), torch.tensor([4, 0, 4]), 0.5).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("classes", [1, 5, 80])
+def test_equals_the_loop(classes: int, seed: int) -> None:
+    boxes, scores, labels = crowded_scene(150, classes, seed)
+    for threshold in (0.3, 0.5, 0.7):
+        assert nms_per_class(boxes, scores, labels, threshold).tolist() == nms_by_loop(
+            boxes, scores, labels, threshold
+        )
+
+
+def test_far_from_the_origin_boxes_keep_their_bits() -> None:
+    # Two boxes of class 70,000 whose IoU, 0.5 exactly, a shift by 70,000 image widths would round away.
+    boxes = torch.tensor([[0.0, 0, 0.5, 0.5], [0.0, 0, 0.5, 0.25]])
+    assert nms_per_class(boxes, torch.tensor([0.9, 0.8]), torch.tensor([70_000] * 2), 0.49).tolist() == [0]
+
+
+def test_equal_scores_come_in_a_fixed_order() -> None:
+    boxes = torch.tensor([[0.0, 0, 1, 1], [5.0, 5, 6, 6], [9.0, 9, 10, 10]])
+    # By label, then as they stood.
+    assert nms_per_class(boxes, torch.full((3,), 0.5), torch.tensor([1, 0, 1]), 0.5).tolist() == [1, 0, 2]
+
+
+def test_one_box_and_none() -> None:
+    one = nms_per_class(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([0.3]), torch.tensor([2]), 0.5)
+    none = nms_per_class(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), 0.5)
+    assert one.tolist() == [0]
+    assert none.shape == (0,)
+    assert none.dtype == torch.int64

@@ -1,0 +1,131 @@
+"""From image files to results, with a backend that always says the same."""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import pytest
+
+from visionkit.classes import ClassTable
+from visionkit.errors import UsageError
+from visionkit.predict.backend import Backend, RawDetections
+from visionkit.predict.detect import LoadedImage, detect_images, detect_loaded
+
+
+@dataclass
+class ConstantBackend:
+    """Finds the same boxes in every image and remembers what it was asked."""
+
+    boxes: list = field(default_factory=lambda: [[16, 24, 48, 40], [0, 16, 64, 48]])
+    labels: list = field(default_factory=lambda: [1, 0])
+    name: str = "constant"
+    sha256: str = "abc"
+    classes: ClassTable = field(default_factory=lambda: ClassTable((3, 17), ("car", "cat")))
+    image_size: int = 64
+    asked: list = field(default_factory=list)
+
+    def run(self, images, *, score, iou, max_det):
+        self.asked.append((images.shape, images.dtype, score, iou, max_det))
+        scores = np.linspace(0.9, 0.5, len(self.boxes), dtype=np.float32)
+        boxes = np.array(self.boxes, np.float32).reshape(-1, 4)
+        return [RawDetections(boxes, scores, np.array(self.labels, np.int64))] * len(images)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three images of 128 x 64 pixels."""
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path in paths:
+        cv2.imwrite(str(path), np.full((64, 128, 3), 200, np.uint8))
+    return paths
+
+
+def never(path, error):
+    raise AssertionError(f"{path} was skipped: {error}")
+
+
+def test_boxes_come_back_in_original_pixels(photos):
+    # 128 x 64 into 64 x 64: scale 0.5 to 64 x 32, 16 rows of grey above and below.
+    # (16, 24, 48, 40) -> x: 16 / 0.5 = 32, 48 / 0.5 = 96; y: (24 - 16) / 0.5 = 16, (40 - 16) / 0.5 = 48.
+    backend: Backend = ConstantBackend()
+    result = next(detect_images(backend, photos, on_skip=never))
+    np.testing.assert_allclose(result.boxes, [[32, 16, 96, 48], [0, 0, 128, 64]])
+    assert (result.path, result.width, result.height) == (str(photos[0]), 128, 64)
+    assert (result.model_name, result.model_sha256) == ("constant", "abc")
+    assert result.to_json()["items"][0]["category_id"] == 17
+    assert list(result.milliseconds) == ["read", "preprocess", "model", "postprocess"]
+    assert all(ms >= 0 for ms in result.milliseconds.values())
+
+
+def test_a_box_is_clipped_and_one_in_the_padding_goes(photos):
+    # Rows 0 to 16 are padding: (0, 0, 64, 24) keeps its lower 8 rows, 16 original pixels; (0, 0, 64, 10) is no box.
+    backend = ConstantBackend(boxes=[[0, 0, 64, 10], [0, 0, 64, 24]])
+    result = next(detect_images(backend, photos, on_skip=never))
+    np.testing.assert_allclose(result.boxes, [[0, 0, 128, 16]])
+    assert (result.scores.tolist(), result.labels.tolist()) == ([0.5], [0])
+
+
+def test_an_image_without_a_detection(photos):
+    result = next(detect_images(ConstantBackend(boxes=[], labels=[]), photos, on_skip=never))
+    assert (len(result), result.boxes.shape) == (0, (0, 4))
+
+
+def test_batches_and_thresholds_reach_the_backend(photos):
+    backend = ConstantBackend()
+    results = list(detect_images(backend, photos, on_skip=never, score=0.3, iou=0.5, max_det=7, batch=2))
+    assert [result.path for result in results] == [str(path) for path in photos]
+    assert backend.asked == [((n, 64, 64, 3), np.uint8, 0.3, 0.5, 7) for n in (2, 1)]
+
+
+def test_images_are_read_when_they_are_needed(photos):
+    backend = ConstantBackend()
+    seen = []
+    paths = (seen.append(path) or path for path in photos)
+    results = detect_images(backend, paths, on_skip=never)
+    assert seen == []
+    next(results)
+    assert seen == photos[:1]
+
+
+def test_a_broken_image_is_named_and_left_out(photos):
+    photos[1].write_bytes(b"not a picture")
+    photos.insert(2, photos[0].with_name("absent.png"))
+    skipped = []
+    results = list(detect_images(ConstantBackend(), photos, on_skip=lambda *what: skipped.append(what), batch=2))
+    assert [result.path for result in results] == [str(photos[0]), str(photos[3])]
+    assert [path for path, _ in skipped] == photos[1:3]
+    assert all(path.name in str(error) for path, error in skipped)
+
+
+def test_only_the_chosen_classes(photos):
+    for names, labels in ((["car"], [0]), (["cat", "car"], [1, 0])):
+        result = next(detect_images(ConstantBackend(), photos, on_skip=never, classes=names))
+        assert result.labels.tolist() == labels
+
+
+def test_arrays_come_back_with_their_results():
+    images = [LoadedImage("", np.zeros((64, 64, 3), np.uint8)), LoadedImage("two", np.zeros((32, 64, 3), np.uint8))]
+    pairs = list(detect_loaded(ConstantBackend(), images, batch=8))
+    assert [image for image, _ in pairs] == images
+    assert [(result.path, result.height) for _, result in pairs] == [("", 64), ("two", 32)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"score": 1.5}, "score must be between 0 and 1, got 1.5; choose a value such as 0.5"),
+        ({"score": float("nan")}, "score must be between 0 and 1, got nan; choose a value such as 0.5"),
+        ({"iou": -0.1}, "iou must be between 0 and 1, got -0.1; choose a value such as 0.5"),
+        ({"max_det": 0}, "max_det must be at least 1, got 0; choose a larger value"),
+        ({"batch": 0}, "batch must be at least 1, got 0; choose a larger value"),
+        (
+            {"classes": ["dog", "car"]},
+            "the model knows no class 'dog', classes are chosen by the model's names; choose from car, cat",
+        ),
+        ({"classes": []}, "no class is chosen, classes are chosen by the model's names; choose from car, cat"),
+    ],
+)
+def test_wrong_options_are_refused_at_the_call(options, message):
+    with pytest.raises(UsageError) as error:
+        detect_images(ConstantBackend(), [], on_skip=never, **options)
+    assert str(error.value) == message

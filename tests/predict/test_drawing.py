@@ -1,0 +1,157 @@
+"""Pictures of results: where lines, labels and colours land."""
+
+import numpy as np
+import pytest
+
+from visionkit.classes import ClassTable
+from visionkit.predict.colours import INK, WHITE, class_colour, text_colour
+from visionkit.predict.drawing import draw, draw_comparison
+from visionkit.predict.labels import place_labels
+from visionkit.predict.lettering import fit_text, font_for, text_width
+from visionkit.result import Result
+
+NAMES = ("person", "łódź", "公交车", "a class with quite a long name", "two\nlines")
+
+
+def result_of(boxes, labels, width=640, height=480, names=NAMES):
+    return Result(
+        path="photo.jpg",
+        width=width,
+        height=height,
+        classes=ClassTable(tuple(range(1, len(names) + 1)), names),
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        scores=np.linspace(0.9, 0.3, len(boxes), dtype=np.float32),
+        labels=np.array(labels, np.int64),
+    )
+
+
+def blank(width=640, height=480, value=255):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def test_the_input_stays_as_it_is():
+    image = blank()
+    picture = draw(image, result_of([[100, 100, 200, 200]], [0]))
+    assert picture.shape == image.shape
+    assert (image == 255).all()
+    assert (picture != 255).any()
+
+
+def test_nothing_found_changes_nothing():
+    assert (draw(blank(), result_of([], [])) == 255).all()
+
+
+def test_a_box_is_drawn_in_its_class_colour_where_it_is():
+    picture = draw(blank(), result_of([[100, 100, 300, 200]], [0]))
+    assert tuple(picture[150, 100]) == tuple(picture[150, 299]) == tuple(picture[199, 200]) == class_colour(0)
+    assert (picture[110:190, 110:290] == 255).all()
+    assert (picture[210:] == 255).all()
+
+
+def test_a_line_stands_out_from_its_own_colour():
+    image = blank()
+    image[:] = class_colour(0)
+    picture = draw(image, result_of([[100, 100, 300, 200]], [0]))
+    assert picture[150, 90:110].sum(axis=1).min() < sum(class_colour(0)) * 0.8
+
+
+def test_a_box_as_large_as_the_image_keeps_its_four_sides():
+    picture = draw(blank(), result_of([[0, 0, 640, 480]], [0]))
+    for side in (picture[40:, 0], picture[40:, -1], picture[-1, :], picture[0, 200:]):
+        assert (side == class_colour(0)).all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (8, 8), (32, 32), (400, 8), (8, 400), (2000, 1500)])
+@pytest.mark.parametrize("label", range(len(NAMES)))
+def test_any_size_and_any_name_can_be_drawn(width, height, label):
+    boxes = [[0, 0, width, height], [0, 0, width / 2, height / 2], [width - 1, height - 1, width, height]]
+    picture = draw(blank(width, height), result_of(boxes, [label] * 3, width, height))
+    assert picture.shape == (height, width, 3)
+    assert (picture != 255).any()
+
+
+def test_lines_and_letters_grow_with_the_image():
+    small, large = (
+        draw(blank(640 * k, 480 * k), result_of([[100 * k, 100 * k, 300 * k, 200 * k]], [0], 640 * k, 480 * k))
+        for k in (1, 4)
+    )
+    coloured = [(picture == class_colour(0)).all(axis=2).mean() for picture in (small, large)]
+    assert coloured[1] == pytest.approx(coloured[0], rel=0.25)
+
+
+def labels_of(boxes, words=(("person 0.90", "person"),), size=(640, 480)):
+    boxes = np.array(boxes, np.float32)
+    return place_labels(boxes, list(words) * len(boxes), letters=12, line=2, size=size)
+
+
+def test_a_label_stands_on_its_box_and_shares_its_line():
+    (label,) = labels_of([[100, 100, 300, 200]])
+    assert (label.text, label.left, label.top + label.height) == ("person 0.90", 99, 101)
+
+
+@pytest.mark.parametrize("box", [[0, 0, 30, 30], [620, 0, 640, 30], [0, 460, 20, 480], [630, 470, 640, 480]])
+def test_labels_stay_inside_the_image(box):
+    (label,) = labels_of([box])
+    assert 0 <= label.left <= 640 - label.width
+    assert 0 <= label.top <= 480 - label.height
+
+
+def test_labels_dodge_one_another():
+    first, second = labels_of([[100, 100, 300, 200], [102, 101, 298, 201]])
+    assert first.top + first.height <= second.top or second.top + second.height <= first.top
+
+
+def test_where_there_is_little_room_a_label_loses_its_score_then_letters():
+    room = text_width("person", 12) + 10
+    assert labels_of([[0, 50, room, 90]], size=(room, 300))[0].text == "person"
+    assert labels_of([[0, 50, 40, 90]], size=(40, 300))[0].text == fit_text(["person"], 12, 32)
+    assert fit_text(["person"], 12, 40) in ("p…", "pe…", "per…")
+
+
+def test_a_crowd_keeps_the_labels_of_the_best_and_a_tiny_image_none():
+    crowd = labels_of([[100, 100, 300, 200]] * 50)
+    assert crowd[0] is not None
+    assert 4 <= sum(label is not None for label in crowd) <= 16  # 8 places, two wordings
+    shares = [label.width * label.height / (640 * 480) for label in crowd if label]
+    assert sum(shares) <= 1 / 3
+    assert labels_of([[0, 0, 32, 32]], size=(32, 32)) == [None]
+
+
+def test_class_colours_are_told_apart():
+    colours = np.array([class_colour(label) for label in range(12)], float)
+    distances = np.linalg.norm(colours[:, None] - colours[None], axis=2) + 1000 * np.eye(12)
+    assert distances.min() > 40  # of 255 a channel
+
+
+def test_letters_contrast_with_any_class_colour():
+    assert text_colour((255, 255, 0)) == INK
+    assert text_colour((60, 0, 120)) == WHITE
+
+
+def test_a_font_has_the_letters_of_the_name():
+    # A font without a letter draws the same box for all it lacks; these must be different letters.
+    font = font_for("łódź Автобус", 20)
+    assert len({bytes(font.getmask(letter)) for letter in "łódźАвтобус"}) == 11
+
+
+def test_comparison_shows_truth_left_and_prediction_right_with_a_legend():
+    predicted = result_of([[100, 100, 300, 200]], [0])
+    truth = np.array([[120, 300, 320, 400], [400, 100, 500, 200]], np.float32)
+    picture = draw_comparison(blank(value=90), truth, ["person", "unknown to the model"], predicted)
+    legend = picture.shape[0] - 480
+    gap = picture.shape[1] - 2 * 640
+    assert legend > 10
+    assert gap > 0
+    left, right = picture[legend:, :640], picture[legend:, 640 + gap :]
+    assert tuple(left[350, 120]) == class_colour(0)
+    assert tuple(right[150, 100]) == class_colour(0)
+    assert (left[110:190, 100] == 90).all()  # no prediction among the truth
+    dashes = (right[310:390, 120] == 255).all(axis=1)
+    assert 0.2 < dashes.mean() < 0.8
+    for panel in (picture[:legend, :640], picture[:legend, 640 + gap :]):
+        assert (panel > 200).any()  # the words
+
+
+def test_comparison_enlarges_small_images():
+    picture = draw_comparison(blank(32, 32), np.zeros((0, 4), np.float32), [], result_of([], [], 32, 32))
+    assert picture.shape[1] > 2 * 320

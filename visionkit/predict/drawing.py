@@ -1,0 +1,167 @@
+"""Pictures of results: boxes with labels that read on any background, and truth beside prediction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionkit.predict.colours import GREY, INK, WHITE, Colour, class_colour
+from visionkit.predict.labels import draw_label, place_labels
+from visionkit.predict.lettering import fit_text, write_line
+from visionkit.result import Result
+
+Image = NDArray[np.uint8]
+
+# What is left of the light beside a line: enough to lift the line off its own colour.
+_EDGE_SHADE = 0.65
+# Comparisons of images with sides shorter than this are enlarged.
+_SMALLEST_COMPARED = 320
+
+
+@dataclass(frozen=True, slots=True)
+class Pen:
+    """Sizes in pixels that fit an image: lines, the dark edge that lifts them off any background, letters."""
+
+    line: int
+    edge: int
+    letters: int
+
+    @classmethod
+    def for_image(cls, image: Image) -> Pen:
+        side = math.sqrt(image.shape[0] * image.shape[1])
+        line = max(1, round(side / 260))
+        return cls(line=line, edge=max(1, round(line / 3)), letters=max(10, round(side / 45)))
+
+
+def draw(image: Image, result: Result) -> Image:
+    """A copy of an image with its result drawn on: a box, a name and a score each, one colour a class.
+
+    Lines and letters scale with the image. Labels stay inside it and dodge one another; where there is little room
+    they lose the score, then letters, and where they could not be read, in a dense crowd or a tiny image, they are
+    left out: the box and its colour stay.
+
+    Args:
+        image: u8 [H, W, 3] RGB, upright.
+        result: of this image.
+
+    Returns:
+        u8 [H, W, 3] RGB.
+    """
+    canvas = image.copy()
+    _draw_detections(canvas, result, Pen.for_image(canvas))
+    return canvas
+
+
+def draw_comparison(
+    image: Image, truth_boxes: NDArray[np.float32], truth_names: Sequence[str], result: Result
+) -> Image:
+    """Truth on the left, prediction on the right, where the truth shows as dashes. A legend above says so.
+
+    Small images are enlarged first, for eyes to judge.
+
+    Args:
+        image: u8 [H, W, 3] RGB, upright.
+        truth_boxes: f32 [G, 4] x1 y1 x2 y2, pixels of the image.
+        truth_names: G class names; those the model knows get the model's colours.
+        result: of this image.
+
+    Returns:
+        u8 [H', W', 3] RGB, two panels and a legend.
+    """
+    factor = math.ceil(_SMALLEST_COMPARED / max(image.shape[:2]))
+    left = np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)
+    right = left.copy()
+    pen = Pen.for_image(left)
+
+    boxes = np.asarray(truth_boxes, np.float32).reshape(-1, 4) * factor
+    known = {name: class_colour(label) for label, name in enumerate(result.classes.names)}
+    colours = [known.get(name, GREY) for name in truth_names]
+    _draw_boxes(left, boxes, colours, [(_one_line(name),) for name in truth_names], pen)
+    for box in boxes:
+        _draw_outline(right, box, WHITE, pen, dashed=True)
+    _draw_detections(right, result, pen, factor)
+
+    panels = (
+        _with_caption(left, (f"truth: {_objects(len(boxes))}", "truth"), pen),
+        _with_caption(right, (f"predicted: {_objects(len(result))}   (dashes: truth)", "predicted", "pred"), pen),
+    )
+    gap = np.full((panels[0].shape[0], max(2, pen.line * 2), 3), INK, np.uint8)
+    return np.hstack([panels[0], gap, panels[1]])
+
+
+def _draw_detections(canvas: Image, result: Result, pen: Pen, factor: int = 1) -> None:
+    """Draw a result in place, its coordinates times `factor`. Masks, once results have them, go beneath the boxes."""
+    names = [_one_line(result.classes.names[label]) for label in result.labels]
+    wordings = [(f"{name} {score:.2f}", name) for name, score in zip(names, result.scores, strict=True)]
+    colours = [class_colour(int(label)) for label in result.labels]
+    _draw_boxes(canvas, result.boxes * factor, colours, wordings, pen)
+
+
+def _draw_boxes(
+    canvas: Image,
+    boxes: NDArray[np.float32],
+    colours: Sequence[Colour],
+    wordings: Sequence[Sequence[str]],
+    pen: Pen,
+) -> None:
+    """Draw boxes, the most important first, and then their labels, so that no line crosses a label."""
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    for index in np.argsort(-areas, kind="stable"):  # the small ones on top of the large
+        _draw_outline(canvas, boxes[index], colours[index], pen)
+    height, width = canvas.shape[:2]
+    labels = place_labels(boxes, wordings, letters=pen.letters, line=pen.line, size=(width, height))
+    for label, colour in reversed(list(zip(labels, colours, strict=True))):  # where labels touch, the better is whole
+        if label is not None:
+            draw_label(canvas, label, colour, pen.letters)
+
+
+def _draw_outline(canvas: Image, box: NDArray[np.float32], colour: Colour, pen: Pen, *, dashed: bool = False) -> None:
+    """Draw a box whose lines stay inside the image, also where the box touches its border."""
+    height, width = canvas.shape[:2]
+    x1, y1, x2, y2 = (float(v) for v in box)
+    half = pen.line / 2
+    left, top = max(0, round(x1 - half)), max(0, round(y1 - half))
+    right, bottom = min(width, round(x2 + half)), min(height, round(y2 + half))
+    edge = pen.edge
+    for rows, columns in _sides(left - edge, top - edge, right + edge, bottom + edge, pen.line + 2 * edge):
+        patch = canvas[rows, columns]
+        patch[:] = patch * _EDGE_SHADE
+    for rows, columns in _sides(left, top, right, bottom, pen.line):
+        if dashed:
+            _draw_dashes(canvas[rows, columns], colour, 4 * pen.line)
+        else:
+            canvas[rows, columns] = colour
+
+
+def _draw_dashes(side: Image, colour: Colour, length: int) -> None:
+    """Colour every other stretch of a box's side, along its longer direction."""
+    along = side if side.shape[0] > side.shape[1] else side.swapaxes(0, 1)
+    along[np.arange(along.shape[0]) // length % 2 == 0] = colour
+
+
+def _sides(left: int, top: int, right: int, bottom: int, line: int) -> Iterator[tuple[slice, slice]]:
+    """The four sides of a rectangle as (rows, columns), without overlap."""
+    rows = slice(max(0, top + line), max(0, bottom - line))
+    yield slice(max(0, top), max(0, top + line)), slice(max(0, left), max(0, right))
+    yield slice(max(0, bottom - line, top + line), max(0, bottom)), slice(max(0, left), max(0, right))
+    yield rows, slice(max(0, left), max(0, left + line))
+    yield rows, slice(max(0, right - line, left + line), max(0, right))
+
+
+def _with_caption(panel: Image, wordings: Sequence[str], pen: Pen) -> Image:
+    strip = np.full((2 * pen.letters, panel.shape[1], 3), INK, np.uint8)
+    margin = round(pen.letters * 0.5)
+    write_line(strip, fit_text(wordings, pen.letters, panel.shape[1] - 2 * margin), pen.letters, WHITE, margin)
+    return np.vstack([strip, panel])
+
+
+def _objects(count: int) -> str:
+    return f"{count} object" if count == 1 else f"{count} objects"
+
+
+def _one_line(name: str) -> str:
+    return " ".join(name.split())
