@@ -38,7 +38,7 @@ class Recipe(BaseModel):
     model: ModelName = Field("yolo", description="the architecture")
     backbone: BackboneName = Field("csp-light", description="the network that feeds it")
     imgsz: int = Field(320, ge=32, le=4096, multiple_of=32, description="side of the square network input, pixels")
-    augment: AugmentName = Field("light", description="strength of online augmentation")
+    augment: AugmentName = Field("heavy", description="strength of online augmentation")
     close_mosaic: float = Field(0.15, ge=0, le=1, description="share of last epochs without mosaic")
     freeze: FreezeSpecs = Field((), description="units held still, as --freeze takes them")
     train: TrainSettings = TrainSettings()

@@ -197,6 +197,7 @@ def test_what_is_not_an_image_is_refused(tmp_path: Path, data: bytes) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("start", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"GIF89a"])
 def test_a_broken_header_is_refused(tmp_path: Path, start: bytes) -> None:
     message = refusal(file_of(tmp_path, start + b"\x07" * 40))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor
 
 from visionkit.ops.nms import nms_per_class
@@ -64,10 +65,12 @@ def test_equals_the_loop(classes: int, seed: int) -> None:
         )
 
 
-def test_far_from_the_origin_boxes_keep_their_bits() -> None:
-    # Two boxes of class 70,000 whose IoU, 0.5 exactly, a shift by 70,000 image widths would round away.
-    boxes = torch.tensor([[0.0, 0, 0.5, 0.5], [0.0, 0, 0.5, 0.25]])
-    assert nms_per_class(boxes, torch.tensor([0.9, 0.8]), torch.tensor([70_000] * 2), 0.49).tolist() == [0]
+def test_no_bits_are_lost_by_shifting_classes_apart() -> None:
+    # IoU 70.01 / 100 is above 0.7. Shifted by 79 image widths, where floats are 1/256 apart, 607.001 rounds to 607.
+    boxes = torch.tensor([[600.0, 600, 610, 610], [600.0, 600, 610, 607.001]])
+    scores, labels = torch.tensor([0.9, 0.8]), torch.tensor([79, 79])
+    assert nms_per_class(boxes, scores, labels, 0.7).tolist() == [0]
+    assert torchvision.ops.nms(boxes + 79 * 640, scores, 0.7).tolist() == [0, 1]
 
 
 def test_equal_scores_come_in_a_fixed_order() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -13,8 +14,10 @@ from visionkit.engine.device import choose_device
 from visionkit.engine.torch_backend import TorchBackend
 from visionkit.errors import DataError
 from visionkit.predict.backend import Backend
-from visionkit.predict.detect import detect_images
+from visionkit.predict.detect import detect_images, detect_loaded, read_images
+from visionkit.predict.drawing import draw
 from visionkit.predict.sources import find_images
+from visionkit.predict.writers import CocoResultsFile, OutputNames, save_picture
 from visionkit.result import Result
 
 
@@ -68,22 +71,7 @@ class Detector:
         on_skip: Callable[[Path, DataError], None] = lambda path, error: None,
     ) -> Iterator[Result]:
         """The same, one Result at a time; an image that cannot be read is handed to `on_skip` and left out."""
-        return self.stream_paths(
-            find_images([str(source) for source in sources]),
-            conf=conf, iou=iou, max_det=max_det, classes=classes, on_skip=on_skip,
-        )  # fmt: skip
-
-    def stream_paths(
-        self,
-        paths: Iterable[Path],
-        *,
-        conf: float,
-        iou: float,
-        max_det: int,
-        classes: Sequence[str] | None,
-        on_skip: Callable[[Path, DataError], None],
-    ) -> Iterator[Result]:
-        """As `stream`, for image files that were found already."""
+        paths = find_images([str(source) for source in sources])
         return detect_images(
             self.backend, paths, score=conf, iou=iou, max_det=max_det, classes=classes, on_skip=on_skip
         )
@@ -116,3 +104,45 @@ def load(weights: str | Path, *, device: str = "auto", imgsz: int | None = None,
             sha256=loaded.sha256,
         )
     )
+
+
+def detect(
+    detector: Detector,
+    paths: Sequence[Path],
+    *,
+    conf: float = 0.25,
+    iou: float = 0.7,
+    max_det: int = 300,
+    classes: Sequence[str] | None = None,
+    out: Path | None = None,
+    on_result: Callable[[Result], None] = lambda result: None,
+    on_skip: Callable[[Path, DataError], None] = lambda path, error: None,
+) -> int:
+    """Detect on image files, one at a time, and write what was found as it is found.
+
+    Args:
+        paths: image files, as `find_images` gives them.
+        out: folder for the annotated pictures and `results.json`, the COCO results file; nothing is written where None.
+        on_result: told each result as it comes.
+        on_skip: told each image that cannot be read, and why.
+        others: as for `Detector.detect`.
+
+    Returns:
+        How many images were read.
+
+    Raises:
+        UsageError: an option is out of range; nothing was done then.
+    """
+    images = read_images(paths, on_skip=on_skip)
+    pairs = detect_loaded(detector.backend, images, score=conf, iou=iou, max_det=max_det, classes=classes)
+    count = 0
+    with ExitStack() as files:
+        table = files.enter_context(CocoResultsFile(out / "results.json")) if out else None
+        names = OutputNames(out) if out else None
+        for image, result in pairs:
+            if names and table:
+                table.add(result)
+                save_picture(names.take(image.path), draw(image.pixels, result))
+            on_result(result)
+            count += 1
+    return count

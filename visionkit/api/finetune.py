@@ -24,10 +24,10 @@ from visionkit.engine.checkpoint import load_state, save_state
 from visionkit.engine.curves import draw_curves
 from visionkit.engine.device import choose_device, has_bf16
 from visionkit.engine.events import EpochDone, Event, Listener, Saved
-from visionkit.engine.run_folder import RunFolder
+from visionkit.engine.run_folder import RunFolder, numbered_folder
 from visionkit.engine.train import TrainingState, train
 from visionkit.errors import CheckpointError, DataError, UsageError
-from visionkit.formats.layout import CocoLayout, read_split
+from visionkit.formats.layout import CocoLayout, check_same_classes, read_split
 from visionkit.formats.records import AnnotatedImages
 from visionkit.metrics.coco_map import CocoScores, coco_scores
 from visionkit.nn.freeze import Frozen, freeze, frozen_sha256, prove_frozen, select_units
@@ -116,7 +116,7 @@ def finetune(
     if out is not None:
         folder = RunFolder.create(Path(out))
     else:
-        folder = RunFolder.create_numbered(Path("runs") / "finetune", prepared.layout.root.resolve().name)
+        folder = RunFolder(numbered_folder(Path("runs") / "finetune", prepared.layout.root.resolve().name))
     folder.config.write_text(describe(prepared.config, choices), encoding="utf-8")
     return _run(replace(prepared, folder=folder), listen, say)
 
@@ -188,7 +188,8 @@ def _prepared(choices: Choices, data: str | None, say: Say, saved: dict[str, Any
         say(transfer_weights(model, train_images.classes, source).sentence())
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     frozen = _frozen(model, model.units, config, trained=source is not None or saved is not None, say=say)
-    state = TrainingState.begin(model, config.train)
+    plan = _plan(config, len(train_images.images))
+    state = TrainingState.begin(model, config.train, plan.steps_per_epoch)
     if saved is not None:
         state.restore(saved["training"])
     sha256 = frozen_sha256(model, frozen) if frozen else ""
@@ -203,6 +204,7 @@ def _read_splits(layout: CocoLayout, say: Say) -> tuple[AnnotatedImages, Annotat
                 f"{layout.root} has no {split} split, training needs train and val; add annotations/{split}.json"
             )
     splits = read_split(layout, "train"), read_split(layout, "val")
+    check_same_classes(dict(zip(("train", "val"), splits, strict=True)))
     for name, images in zip(("train", "val"), splits, strict=True):
         background = sum(not image.annotations for image in images.images)
         say(f"{name}: {len(images.images)} images, {images.object_count} objects, {background} images without objects")
@@ -284,6 +286,10 @@ def _data_sha256(layout: CocoLayout) -> str:
     return digest.hexdigest()
 
 
+def _plan(config: Config, images: int) -> BatchPlan:
+    return BatchPlan(images, config.train.batch, config.train.epochs, config.train.seed)
+
+
 @dataclass(frozen=True, slots=True)
 class _Batches:
     """A run's training batches, from anywhere in it."""
@@ -318,7 +324,7 @@ def _run(run: _Prepared, listen: Listener, say: Say) -> FinetuneResult:
     view = TrainingView(
         DetectionDataset(run.train_images), augment_settings(config), config.imgsz, settings.seed, settings.epochs
     )
-    plan = BatchPlan(len(run.train_images.images), settings.batch, settings.epochs, settings.seed)
+    plan = _plan(config, len(run.train_images.images))
     val_loader = split_loader(run.val_images, config.imgsz, settings.batch, min(1, config.workers or 0), device)
     data_sha256 = _data_sha256(run.layout)
 

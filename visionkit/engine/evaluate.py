@@ -57,4 +57,6 @@ def _rows(image_id: int, frame: Frame, detections: Detections, classes: ClassTab
     boxes[:, 2:] -= boxes[:, :2]
     scores, labels = detections.scores.cpu().tolist(), detections.labels.cpu().tolist()
     for box, score, label in zip(boxes.tolist(), scores, labels, strict=True):
+        if not (box[2] > 0 and box[3] > 0):
+            continue  # wholly in the padding: no box of the image, in prediction either
         yield {"image_id": image_id, "category_id": classes.category_ids[label], "bbox": box, "score": score}

@@ -14,6 +14,19 @@ from visionkit.engine.checkpoint import previous_state, write_atomically
 from visionkit.errors import UsageError
 
 
+def numbered_folder(parent: Path, name: str) -> Path:
+    """Make the first of `name-1`, `name-2`, ... under `parent` that is not there yet."""
+    number = 1
+    while True:
+        root = parent / f"{name}-{number}"
+        try:
+            root.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return root
+
+
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """The files of one training run, by what they hold."""
@@ -66,19 +79,6 @@ class RunFolder:
             raise UsageError(f"{root} is not empty and nothing is overwritten; give another --out")
         root.mkdir(parents=True, exist_ok=True)
         return cls(root)
-
-    @classmethod
-    def create_numbered(cls, parent: Path, name: str) -> RunFolder:
-        """The first of `name-1`, `name-2`, ... under `parent` that is free."""
-        number = 1
-        while True:
-            root = parent / f"{name}-{number}"
-            try:
-                root.mkdir(parents=True)
-            except FileExistsError:
-                number += 1
-            else:
-                return cls(root)
 
     def write_metrics(self, history: Sequence[dict[str, Any]]) -> None:
         """`metrics.csv` and `metrics.jsonl`, whole, so that a resumed run can never repeat or miss an epoch."""

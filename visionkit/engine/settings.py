@@ -24,7 +24,7 @@ class TrainSettings(BaseModel):
     weight_decay: float = Field(0.05, ge=0, description="decoupled for adamw; never on norms and biases")
     warmup_epochs: float = Field(3.0, ge=0, description="epochs of linear warm-up, at most a fifth of all")
     clip_norm: float = Field(10.0, gt=0, description="largest norm of the whole gradient")
-    ema_horizon: int = Field(1000, ge=1, description="optimizer steps over which weights are averaged")
+    ema_horizon: int = Field(0, ge=0, description="optimizer steps the weight average looks back; 0: a fifth of all")
     patience: int = Field(0, ge=0, description="stop after so many evaluations without a better AP; 0 never stops")
     evaluate_every: int = Field(
         0, ge=0, description="epochs between evaluations; 0 lets the run evaluate some 50 times"
@@ -37,3 +37,7 @@ class TrainSettings(BaseModel):
         """The epochs (from 1) that end in an evaluation; the last always does."""
         every = self.evaluate_every or max(1, self.epochs // 50)
         return frozenset(range(every, self.epochs + 1, every)) | {self.epochs}
+
+    def total_steps(self, batches_per_epoch: int) -> int:
+        """Optimizer steps of the whole run; the last step of an epoch may accumulate fewer batches."""
+        return self.epochs * -(-batches_per_epoch // self.accumulate)

@@ -57,9 +57,10 @@ class TrainingState:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, model: nn.Module, settings: TrainSettings) -> TrainingState:
+    def begin(cls, model: nn.Module, settings: TrainSettings, batches_per_epoch: int) -> TrainingState:
         """The state before step 1 of a model that is already on its device and frozen where it should be."""
-        return cls(model, WeightAverage(model, settings.ema_horizon), build_optimizer(model, settings))
+        horizon = settings.ema_horizon or min(2000, max(1, settings.total_steps(batches_per_epoch) // 5))
+        return cls(model, WeightAverage(model, horizon), build_optimizer(model, settings))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -145,7 +146,7 @@ def _train_epoch(
     state.model.train()
     images = 0
     saved_at = time.monotonic()
-    total_steps = settings.epochs * _steps_per_epoch(batches_per_epoch, settings)
+    total_steps = settings.total_steps(batches_per_epoch)
     while state.batch < batches_per_epoch:
         lr = _learning_rate(state.step, total_steps, settings)
         set_learning_rate(state.optimizer, lr)
@@ -182,10 +183,6 @@ def _train_epoch(
     return images
 
 
-def _steps_per_epoch(batches_per_epoch: int, settings: TrainSettings) -> int:
-    return -(-batches_per_epoch // settings.accumulate)
-
-
 def _learning_rate(step: int, total_steps: int, settings: TrainSettings) -> float:
     steps_per_epoch = total_steps / settings.epochs
     warmup = round(min(settings.warmup_epochs, settings.epochs / 5) * steps_per_epoch)
@@ -213,7 +210,7 @@ def _history_row(
     state: TrainingState, scores: CocoScores | None, settings: TrainSettings, batches_per_epoch: int
 ) -> dict[str, Any]:
     """One row of the metrics file. No times: a resumed run writes the same bytes."""
-    total_steps = settings.epochs * _steps_per_epoch(batches_per_epoch, settings)
+    total_steps = settings.total_steps(batches_per_epoch)
     return {
         "epoch": state.epoch + 1,
         "step": state.step,

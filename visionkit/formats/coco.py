@@ -6,8 +6,8 @@ harmless and has one obvious reading is repaired and counted in the remarks.
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -163,7 +163,7 @@ def is_id(value: Any) -> TypeGuard[int]:
 
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value is a finite number. True and False are not numbers here."""
-    return type(value) in (int, float) and -math.inf < value < math.inf
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _says(row: dict[str, Any], key: str) -> str:
@@ -194,7 +194,7 @@ def _path_of(name: str, images_dir: Path, item: str, findings: Findings) -> Path
         return None
     for folder in (images_dir, images_dir.parent):
         path = folder / name
-        if os.path.exists(path):  # noqa: PTH110 - unlike Path.exists, says False to a name that no file can have
+        if os.path.exists(path):  # unlike Path.exists, says False to a name that no file can have
             return path
     rule = f"every image must lie in {images_dir}; add the file or remove the image"
     findings.error(f"{item} names {shown(name)}, which does not exist", rule)
