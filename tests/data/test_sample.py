@@ -14,6 +14,9 @@ from visionkit.errors import UsageError
 
 SMALL = {"train": 40, "val": 6}
 
+# pycocotools 2.0.11 hands NumPy 2 an old-style array.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 
 @pytest.fixture(scope="module", params=["a", "b"])
 def rendered(request, tmp_path_factory):

@@ -30,9 +30,7 @@ def test_law_decode_undoes_encode(boxes: list[list[float]]) -> None:
 
 def test_distances_by_hand() -> None:
     # Point (12, 20), stride 8, box 4..28 x 16..36: left (12-4)/8, top (20-16)/8, right (28-12)/8, bottom (36-20)/8.
-    distances = encode_distances(
-        torch.tensor([[4.0, 16, 28, 36]]), torch.tensor([[12.0, 20]]), torch.tensor([8.0])
-    )
+    distances = encode_distances(torch.tensor([[4.0, 16, 28, 36]]), torch.tensor([[12.0, 20]]), torch.tensor([8.0]))
     assert distances.tolist() == [[1, 0.5, 2, 2]]
 
 

@@ -68,10 +68,10 @@ def match_by_loop(
         for i in candidates:
             overlap[g, i] = iou(boxes[i].tolist(), [x1, y1, x2, y2])
             alignment[g, i] = scores[i, gt_labels[g]].item() * overlap[g, i] ** 6
-        for i in sorted(candidates, key=lambda i: -alignment[g, i])[:top]:  # noqa: B023
+        for i in sorted(candidates, key=lambda i: -alignment[g, i])[:top]:
             if alignment[g, i] > 0:
                 wanted_by[i].append(g)
-    owner = [max(wanted, key=lambda g: overlap[g, i]) if wanted else None for i, wanted in enumerate(wanted_by)]  # noqa: B023
+    owner = [max(wanted, key=lambda g: overlap[g, i]) if wanted else None for i, wanted in enumerate(wanted_by)]
 
     label, quality = [BACKGROUND] * count, [0.0] * count
     for i, (x1, y1, x2, y2) in enumerate(boxes.tolist()):

@@ -60,9 +60,7 @@ def test_classes_do_not_suppress_each_other() -> None:
 def test_equals_the_loop(classes: int, seed: int) -> None:
     boxes, scores, labels = crowded_scene(150, classes, seed)
     for threshold in (0.3, 0.5, 0.7):
-        assert nms_per_class(boxes, scores, labels, threshold).tolist() == nms_by_loop(
-            boxes, scores, labels, threshold
-        )
+        assert nms_per_class(boxes, scores, labels, threshold).tolist() == nms_by_loop(boxes, scores, labels, threshold)
 
 
 def test_no_bits_are_lost_by_shifting_classes_apart() -> None:

@@ -53,7 +53,7 @@ def layers(
             if value not in known:
                 raise UsageError(f"unknown {kind} {value!r}; choose one of {', '.join(known)}, or give a weights file")
         table = ClassTable(tuple(range(1, classes + 1)), tuple(f"class {i}" for i in range(1, classes + 1)))
-        network = build_model(Recipe(model=model, backbone=backbone), table)  # type: ignore[arg-type]
+        network = build_model(Recipe(model=model, backbone=backbone), table)
         name = f"{model}/{backbone}"
     numbers = select_units(network.units, freeze_specs)
     sentence = freeze(network, network.units, numbers).sentence() if numbers else ""

@@ -46,6 +46,7 @@ def detect(
         raise UsageError("this version bundles no model; give one of yours by --weights FILE")
     from visionkit.api import detect as job
     from visionkit.engine.run_folder import numbered_folder
+    from visionkit.predict.sources import find_images
     from visionkit.predict.writers import write_json_line
 
     if out is not None and out.exists() and any(out.iterdir()):
@@ -63,7 +64,7 @@ def detect(
         say(f"skipped: {error}")
 
     detector = job.load(weights, device=device or "auto", imgsz=imgsz, threads=threads or 0)
-    paths = job.find_images(sources)
+    paths = find_images(sources)
     folder = (out or numbered_folder(Path("runs") / "detect", "detect")) if save else None
     count = job.detect(
         detector,

@@ -53,7 +53,7 @@ class SampleClass:
     texture: str
 
 
-# Ids have gaps and do not start at 1, as real files do. Neighbours differ by shape alone or by texture alone.
+# Ids have gaps and do not start at 1, as real files do. Most classes differ from another by shape or by texture alone.
 CLASSES: Mapping[SampleSet, tuple[SampleClass, ...]] = {
     "a": (
         SampleClass(3, "striped disc", "disc", "stripes"),
@@ -327,7 +327,7 @@ def _image_shape(rng: _Rng, size: int) -> tuple[int, int]:
 def _diameter(rng: _Rng, size: int) -> float:
     """Pixels: from hardly visible to more than half of the image, small ones more often."""
     smallest = max(9.0, 0.036 * size)
-    return smallest + (0.62 * size - smallest) * float(rng.random()) ** 2
+    return float(smallest + (0.68 * size - smallest) * rng.random() ** 2.2)
 
 
 def _try_to_place(scene: Scene, rng: _Rng, sprite: _Sprite, label: int | None) -> None:

@@ -47,5 +47,5 @@ class TorchBackend:
         batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device)
         with precision(self.device, self.amp):
             outputs = self.model(batch)
-        found = self.model.predict(outputs, score=score, iou=iou, max_det=max_det)  # type: ignore[operator]
+        found = self.model.predict(outputs, score=score, iou=iou, max_det=max_det)
         return [RawDetections(d.boxes.cpu().numpy(), d.scores.cpu().numpy(), d.labels.cpu().numpy()) for d in found]

@@ -68,7 +68,7 @@ def match_task_aligned(
     if len(crowds):
         inside = intersection_area(boxes[:, None], crowds[None]) / box_area(boxes)[:, None].clamp(min=1e-7)
         label[(inside > 0.5).any(1)] = IGNORE
-    if not len(gt_boxes):
+    if not count or not len(gt_boxes):
         return Matches(gt_index, label, quality)
 
     iou = box_iou(gt_boxes[:, None], boxes[None])  # [G, A]
