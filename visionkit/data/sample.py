@@ -299,8 +299,8 @@ def draw_scene(rng: _Rng, classes: tuple[SampleClass, ...], size: int) -> Scene:
     is_background, has_crowd = rng.random() < 0.08, rng.random() < 0.08
     if has_crowd and not is_background:
         _add_crowd(scene, rng, classes, size)
-    objects = 0 if is_background else int(rng.integers(1, 6))
-    distractors = int(rng.integers(1 if is_background else 0, 5))
+    objects = 0 if is_background else int(rng.integers(2, 7))
+    distractors = int(rng.integers(1 if is_background else 0, 4))
     for is_object in rng.permutation([True] * objects + [False] * distractors):
         if is_object:
             label = int(rng.integers(len(classes)))
@@ -325,9 +325,9 @@ def _image_shape(rng: _Rng, size: int) -> tuple[int, int]:
 
 
 def _diameter(rng: _Rng, size: int) -> float:
-    """Pixels: from hardly visible to more than half of the image, small ones more often."""
-    smallest = max(9.0, 0.036 * size)
-    return float(smallest + (0.68 * size - smallest) * rng.random() ** 2.2)
+    """Pixels: from a twentieth to more than half of the image, small ones more often."""
+    smallest = max(9.0, 0.055 * size)
+    return float(smallest + (0.6 * size - smallest) * rng.random() ** 1.5)
 
 
 def _try_to_place(scene: Scene, rng: _Rng, sprite: _Sprite, label: int | None) -> None:

@@ -34,6 +34,7 @@ def draw_curves(path: Path, history: Sequence[dict[str, Any]]) -> None:
     for axes in (losses, scores, rate):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
+        axes.xaxis.get_major_locator().set_params(integer=True)
 
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)

@@ -1,0 +1,72 @@
+"""Devices by name, and when bf16 is used."""
+
+import pytest
+import torch
+
+from visionkit.engine.device import choose_device, has_bf16, precision
+from visionkit.errors import UsageError
+
+CPU = torch.device("cpu")
+
+
+def test_cpu_is_always_there() -> None:
+    assert choose_device("cpu") == CPU
+
+
+def test_auto_takes_the_fastest_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto") == CPU
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto") == torch.device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto") == torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "gpu", "CUDA", "cpu:0", "cpu:", "cuda:", "cuda:x", "cuda:-1", "cuda:01", "cuda:²", "0", "mps:0", "meta"],
+)
+def test_other_names_are_refused_with_the_choices(name: str) -> None:
+    with pytest.raises(UsageError) as error:
+        choose_device(name)
+    assert str(error.value) == f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}; use --device auto"
+
+
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda") == torch.device("cuda")
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(UsageError, match="device 'cuda:2' is not here, 2 CUDA devices are; use --device cpu"):
+        choose_device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UsageError, match="device 'cuda' is not here, 0 CUDA devices are; use --device cpu"):
+        choose_device("cuda")
+
+
+def test_mps_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="device 'mps' is not here; use --device cpu"):
+        choose_device("mps")
+
+
+def test_precision_is_bf16_only_where_asked_for_and_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.ones(2, 2)
+    for amp, there, dtype in (
+        (True, True, torch.bfloat16),
+        (True, False, torch.float32),
+        (False, True, torch.float32),
+    ):
+        monkeypatch.setattr("visionkit.engine.device.has_bf16", lambda device, there=there: there)
+        with precision(CPU, amp):
+            assert (x @ x).dtype == dtype
+
+
+def test_without_onednn_there_is_no_bf16_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert has_bf16(CPU) is False
+
+
+def test_has_bf16_answers_for_every_device() -> None:
+    assert has_bf16(CPU) in {True, False}
+    assert has_bf16(torch.device("mps")) is False

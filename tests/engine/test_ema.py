@@ -1,0 +1,78 @@
+"""The weight average, against its formula step by step."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from visionkit.engine.ema import WeightAverage
+
+
+def one_weight(value: float) -> nn.Module:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, value)
+    return model
+
+
+def set_weight(model: nn.Module, value: float) -> None:
+    nn.init.constant_(model.get_parameter("weight"), value)
+
+
+def test_equals_the_formula() -> None:
+    model = one_weight(1)
+    average = WeightAverage(model, horizon=10)
+    expected = 1.0
+    for step in range(1, 40):
+        value = math.sin(step)
+        set_weight(model, value)
+        average.update(model, step)
+        decay = 0.9 * (1 - math.exp(-step / 10))
+        expected = decay * expected + (1 - decay) * value
+        assert average.model.get_parameter("weight").item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_follows_quickly_at_first_and_slowly_later() -> None:
+    # Horizon 1000, a weight that jumps from 0 to 1. At step 1 decay is about 1/1000: the average jumps along.
+    for step, near in ((1, 0.999), (700, 1 - 0.999 * (1 - math.exp(-0.7))), (100_000, 0.001)):
+        model = one_weight(0)
+        average = WeightAverage(model, horizon=1000)
+        set_weight(model, 1)
+        average.update(model, step)
+        assert average.model.get_parameter("weight").item() == pytest.approx(near, abs=1e-4)
+
+
+def test_a_horizon_of_one_step_is_the_model_itself() -> None:
+    model = one_weight(0)
+    average = WeightAverage(model, horizon=1)
+    set_weight(model, 0.3)
+    average.update(model, 1)
+    assert average.model.get_parameter("weight").item() == pytest.approx(0.3)
+
+
+def test_frozen_weights_keep_their_bits() -> None:
+    # A third has no exact float: averaging it with itself could move its last bit.
+    model = nn.Sequential(one_weight(1 / 3), one_weight(1 / 3))
+    model[0].requires_grad_(False)
+    average = WeightAverage(model, horizon=7)
+    for step in range(1, 200):
+        average.update(model, step)
+    assert torch.equal(average.model.get_parameter("0.weight"), model[0].weight)
+
+
+def test_running_statistics_are_the_models() -> None:
+    model = nn.BatchNorm1d(2)
+    average = WeightAverage(model, horizon=1000)
+    model(torch.randn(8, 2))
+    average.update(model, 1)
+    for name, buffer in model.named_buffers():
+        assert torch.equal(average.model.get_buffer(name), buffer)
+
+
+def test_the_copy_is_in_eval_and_learns_nothing_itself() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+    average = WeightAverage(model, horizon=10)
+    assert not any(module.training for module in average.model.modules())
+    assert not any(p.requires_grad for p in average.model.parameters())
+    assert model.training
+    assert all(p.requires_grad for p in model.parameters())
