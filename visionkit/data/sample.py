@@ -1,7 +1,7 @@
 """The `sample` dataset: textured shapes on cluttered ground, drawn here with exact truth and written as plain COCO.
 
 Two sets with no class in common, `a` to learn from and `b` to fine-tune on, made of the same strokes: a class is a
-shape AND a texture, colour says nothing, and shapes of no class (right shape, wrong texture, or the other way) lie
+shape AND a texture, colour says nothing, and things of no class (bars with the same textures, plain blobs) lie
 between. What is promised about the truth:
 
 - Every object that is drawn is annotated. An object that would show less than `MIN_SHARE` of itself or less than
@@ -307,7 +307,7 @@ def draw_scene(rng: _Rng, classes: tuple[SampleClass, ...], size: int) -> Scene:
             sprite = _sprite(rng, classes[label].shape, classes[label].texture, _diameter(rng, size))
             _try_to_place(scene, rng, sprite, label)
         else:
-            _try_to_place(scene, rng, _distractor(rng, classes, size), None)
+            _try_to_place(scene, rng, _distractor(rng, size), None)
     scene.image = _photograph(rng, scene.image)
     return scene
 
@@ -325,9 +325,9 @@ def _image_shape(rng: _Rng, size: int) -> tuple[int, int]:
 
 
 def _diameter(rng: _Rng, size: int) -> float:
-    """Pixels: from a twentieth to more than half of the image, small ones more often."""
-    smallest = max(9.0, 0.055 * size)
-    return float(smallest + (0.6 * size - smallest) * rng.random() ** 1.5)
+    """Pixels: from a twelfth to more than half of the image, small ones more often."""
+    smallest = max(9.0, 0.08 * size)
+    return float(smallest + (0.6 * size - smallest) * rng.random() ** 1.4)
 
 
 def _try_to_place(scene: Scene, rng: _Rng, sprite: _Sprite, label: int | None) -> None:
@@ -406,21 +406,11 @@ def _add_crowd(scene: Scene, rng: _Rng, classes: tuple[SampleClass, ...], size: 
     scene.things.append(Thing(label, int(np.count_nonzero(scene.owner == 0)), crowd=True))
 
 
-def _distractor(rng: _Rng, classes: tuple[SampleClass, ...], size: int) -> _Sprite:
-    """A shape of no class that shares its shape or its texture with one."""
-    diameter = _diameter(rng, size)
-    shape = classes[rng.integers(len(classes))].shape
-    textures_in_use = {c.texture for c in classes if c.shape == shape}
-    wrong = [t for t in _TEXTURES if t not in textures_in_use]
-    match rng.choice(["textured blob", "plain shape", "wrong texture", "bar"], p=[0.4, 0.28, 0.12, 0.2]):
-        case "textured blob":
-            return _sprite(rng, "blob", str(rng.choice(_TEXTURES)), diameter)
-        case "plain shape":
-            return _sprite(rng, shape, "plain", diameter)
-        case "wrong texture":
-            return _sprite(rng, shape, str(rng.choice(wrong)), diameter)
-        case _:
-            return _sprite(rng, "bar", str(rng.choice([*_TEXTURES, "plain"])), max(diameter, 0.3 * size))
+def _distractor(rng: _Rng, size: int) -> _Sprite:
+    """A shape of no class: a bar that may share a texture with one, or a plain blob."""
+    if rng.random() < 0.5:
+        return _sprite(rng, "bar", str(rng.choice([*_TEXTURES, "plain"])), 0.3 * size)
+    return _sprite(rng, "blob", "plain", _diameter(rng, size))
 
 
 # --- A sprite: a shape with a texture --------------------------------------------------------------------------------

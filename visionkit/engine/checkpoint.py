@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from visionkit.errors import CheckpointError
+from visionkit.nn.fingerprint import tensors_sha256
 
 METADATA_KEY = "visionkit"
 STATE_MAGIC = b"VKSTATE1"
@@ -27,7 +28,8 @@ STATE_MAGIC = b"VKSTATE1"
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file by `data`, durably: whoever reads it finds the old bytes or the new, never a mixture."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # One name for good: what a killed write leaves behind, the next one overwrites.
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(data)
@@ -47,16 +49,6 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes, in the order of names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from contextlib import AbstractContextManager, nullcontext
 
@@ -37,7 +38,10 @@ def has_bf16(device: torch.device) -> bool:
     # Without oneDNN the operator that answers does not even exist.
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    # oneDNN says yes to every AVX-512 machine, but without these instructions it emulates, slower than fp32.
+    return torch.cpu._is_avx512_bf16_supported() or platform.machine() in {"aarch64", "arm64"}
 
 
 def precision(device: torch.device, amp: bool) -> AbstractContextManager[None]:

@@ -141,13 +141,13 @@ class Yolo(nn.Module):
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        """The backbone's units, then the direct children of neck and head: what `--freeze` counts."""
+        """The backbone's units, then the direct children of neck and head that learn: what `--freeze` counts."""
         of_backbone: tuple[Unit, ...] = self.backbone.units  # type: ignore[assignment]
         units = [Unit(f"backbone.{u.name}", tuple(f"backbone.{m}" for m in u.modules)) for u in of_backbone]
         for part in ("neck", "head"):
-            units += [
-                Unit(f"{part}.{name}", (f"{part}.{name}",)) for name, _ in self.get_submodule(part).named_children()
-            ]
+            for name, child in self.get_submodule(part).named_children():
+                if any(True for _ in child.parameters()):  # where nothing is learnt there is nothing to freeze
+                    units.append(Unit(f"{part}.{name}", (f"{part}.{name}",)))
         return tuple(units)
 
     @property

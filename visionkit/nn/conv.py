@@ -14,7 +14,7 @@ class ConvNormAct(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.03)
+        self.norm = nn.BatchNorm2d(out_channels)
         self.act = nn.SiLU()
 
 

@@ -6,18 +6,17 @@ Frozen means: no gradient, normalisation statistics and dropout held in eval, an
 from __future__ import annotations
 
 import difflib
-import hashlib
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from visionkit.errors import UsageError, VisionkitError
+from visionkit.nn.fingerprint import tensors_sha256
 from visionkit.nn.units import unit_list
 from visionkit.types import Unit
 
@@ -240,19 +239,9 @@ def frozen_sha256(model: nn.Module, frozen: Frozen) -> str:
     Args:
         model: the model that was frozen or a copy of it, without a wrapper that changes names.
     """
-    digest = hashlib.sha256()
-    tensors: list[tuple[str, Tensor]] = [(name, model.get_parameter(name)) for name in frozen.parameters]
-    tensors += [(name, model.get_buffer(name)) for name in frozen.buffers]
-    for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    """The values in row-major order, whatever the memory format; as bytes, since NumPy has no bfloat16."""
-    row_major = tensor.detach().cpu().reshape(-1).contiguous()
-    return row_major.view(torch.uint8).numpy().tobytes()
+    tensors: dict[str, Tensor] = {name: model.get_parameter(name) for name in frozen.parameters}
+    tensors.update((name, model.get_buffer(name)) for name in frozen.buffers)
+    return tensors_sha256(tensors)
 
 
 def prove_frozen(before: str, after: str) -> None:
