@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from reference_data import reference_data
 
 from visionkit.errors import DataError
-from visionkit.formats.coco import read_coco
+from visionkit.formats.coco import OVERHANG_REMARK, read_coco
 from visionkit.formats.records import AnnotatedImages
 
 
@@ -156,12 +156,10 @@ def test_missing_sizes_come_from_the_files(tmp_path: Path, images_dir: Path) -> 
     assert data.remarks == {"images without width and height, read from the files": 1}
 
 
-def test_boxes_over_the_edge_are_clipped(tmp_path: Path, images_dir: Path) -> None:
-    # x: -5 .. 25 becomes 0 .. 25; y: 60 .. 90 becomes 60 .. 80.
+def test_boxes_over_the_edge_are_counted_and_stay(tmp_path: Path, images_dir: Path) -> None:
     data = read_coco(file_of(tmp_path, changed("annotations", bbox=[-5, 60, 30, 30])), images_dir)
-    assert data.images[0].annotations[0].bbox == (0, 60, 25, 20)
-    assert data.images[0].annotations[0].area == 900, "the file's own area stays"
-    assert data.remarks == {"boxes clipped to the image": 1}
+    assert data.images[0].annotations[0].bbox == (-5, 60, 30, 30)
+    assert data.remarks == {OVERHANG_REMARK: 1}
 
 
 def test_boxes_over_the_edge_by_a_rounding_stay_as_they_are(tmp_path: Path, images_dir: Path) -> None:
@@ -496,7 +494,7 @@ AWKWARD: dict[str, str | dict[str, int]] = {
     "annotation_without_id": "annotations[1] has no id, ",
     "annotation_without_image": "annotation 2 has no image_id, ",
     "box_outside": "annotation 1 of image 1 has bbox [1000, 1000, 50, 50] outside its 320x212 pixels, ",
-    "box_partly_outside": {"boxes clipped to the image": 1},
+    "box_partly_outside": {OVERHANG_REMARK: 1},
     "broken_files": "image 2 ('zero_bytes.jpg') cannot be read (",
     "category_gaps": {},
     "category_ids_from_zero": {},

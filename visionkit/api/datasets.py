@@ -9,6 +9,7 @@ from pathlib import Path
 from visionkit.data.sample import render_sample
 from visionkit.errors import DataError
 from visionkit.formats.layout import CocoLayout, find_layout
+from visionkit.formats.records import AnnotatedImages
 
 SAMPLES = {"sample": "a", "sample-a": "a", "sample-b": "b"}
 
@@ -46,3 +47,15 @@ def find_dataset(data: str | Path | None, say: Callable[[str], None]) -> CocoLay
     layout = find_layout(Path(data))
     say(f"Data: {layout.describe()}")
     return layout
+
+
+def say_split(name: str, images: AnnotatedImages, say: Callable[[str], None]) -> None:
+    """What a split holds, and what was odd in its files."""
+    background = sum(not image.annotations for image in images.images)
+    crowds = sum(annotation.iscrowd for image in images.images for annotation in image.annotations)
+    line = f"{name}: {len(images.images)} images, {images.object_count - crowds} objects"
+    line += f", {crowds} crowd regions" if crowds else ""
+    line += f", {background} images without objects" if background else ""
+    say(line)
+    for remark, count in images.remarks.items():
+        say(f"{name}: {count} {remark}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from visionkit.api.datasets import find_dataset
+from visionkit.api.datasets import find_dataset, say_split
 from visionkit.build import LoadedModel, load_model
 from visionkit.classes import ClassTable
 from visionkit.data.dataset import DetectionDataset
@@ -22,7 +25,11 @@ from visionkit.formats.coco import read_coco
 from visionkit.formats.coco_results import read_results, write_results
 from visionkit.formats.layout import read_split
 from visionkit.formats.records import AnnotatedImages
+from visionkit.imaging.reader import read_image
 from visionkit.metrics.coco_map import CocoScores, Task, coco_scores
+from visionkit.predict.drawing import draw_comparison
+from visionkit.predict.writers import OutputNames, save_picture
+from visionkit.result import Result
 
 
 def evaluate(
@@ -36,6 +43,7 @@ def evaluate(
     workers: int = 1,
     threads: int = 0,
     save_predictions: str | Path | None = None,
+    pictures: str | Path | None = None,
     listen: Listener = lambda event: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> CocoScores:
@@ -49,6 +57,7 @@ def evaluate(
         data: dataset folder; see `find_dataset`.
         threads: CPU threads; 0 leaves torch's choice.
         save_predictions: where to write the detections as COCO results.
+        pictures: folder for pictures of the first images, truth on the left, detections on the right.
 
     Raises:
         CheckpointError, DataError: a file is missing or broken, or the classes of model and data differ.
@@ -56,6 +65,7 @@ def evaluate(
     loaded = load_model(Path(weights))
     layout = find_dataset(data, say)
     truth = read_split(layout, split)
+    say_split(split, truth, say)
     require_same_classes(loaded, truth)
     where = choose_device(device)
     if threads:
@@ -66,6 +76,8 @@ def evaluate(
     rows = detections_on(model, loader, truth, loaded.classes, where, settings.amp, listen)
     if save_predictions is not None:
         write_results(Path(save_predictions), rows)
+    if pictures is not None:
+        draw_comparisons(Path(pictures), truth, rows)
     return coco_scores(truth, rows)
 
 
@@ -118,3 +130,42 @@ def require_same_classes(loaded: LoadedModel, truth: AnnotatedImages) -> None:
         f"the classes of {loaded.path} and {truth.source} must be the same: only in the model {only_model}; "
         f"only in the data {only_data}; evaluate on data with the model's classes"
     )
+
+
+PICTURES = 10
+PICTURE_SCORE = 0.25
+
+
+def draw_comparisons(folder: Path, truth: AnnotatedImages, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Pictures of the first images of a split, truth beside detections of at least `PICTURE_SCORE`.
+
+    Args:
+        folder: gets `NAME.jpg` or `NAME.png` for each; a name that is taken gets a number.
+        rows: COCO results on the split.
+    """
+    names = OutputNames(folder)
+    table = truth.classes
+    for record in truth.images[:PICTURES]:
+        assert record.path is not None
+        image = read_image(record.path)
+        shown = [row for row in rows if row["image_id"] == record.id and row["score"] >= PICTURE_SCORE]
+        result = Result(
+            path=str(record.path),
+            width=record.width,
+            height=record.height,
+            classes=table,
+            boxes=_corners([row["bbox"] for row in shown]),
+            scores=np.array([row["score"] for row in shown], np.float32),
+            labels=np.array([table.label(row["category_id"]) for row in shown], np.int64),
+        )
+        objects = [annotation for annotation in record.annotations if not annotation.iscrowd]
+        truth_names = [table.names[table.label(annotation.category_id)] for annotation in objects]
+        picture = draw_comparison(image, _corners([o.bbox for o in objects]), truth_names, result)
+        save_picture(names.take(record.path), picture)
+
+
+def _corners(boxes: Sequence[Sequence[float]]) -> NDArray[np.float32]:
+    """[N, 4] x y w h -> x1 y1 x2 y2."""
+    corners = np.array(boxes, np.float32).reshape(-1, 4)
+    corners[:, 2:] += corners[:, :2]
+    return corners

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from visionkit.api.datasets import find_dataset
+from visionkit.api.datasets import find_dataset, say_split
 from visionkit.api.evaluate import detections_on, split_loader
 from visionkit.build import LoadedModel, build_model, load_model, save_model, transfer_weights
 from visionkit.config import Choices, Config, describe, parse_assignments, read_config_file
@@ -206,10 +206,7 @@ def _read_splits(layout: CocoLayout, say: Say) -> tuple[AnnotatedImages, Annotat
     splits = read_split(layout, "train"), read_split(layout, "val")
     check_same_classes(dict(zip(("train", "val"), splits, strict=True)))
     for name, images in zip(("train", "val"), splits, strict=True):
-        background = sum(not image.annotations for image in images.images)
-        say(f"{name}: {len(images.images)} images, {images.object_count} objects, {background} images without objects")
-        for remark, count in images.remarks.items():
-            say(f"{name}: {count} {remark}")
+        say_split(name, images, say)
     say(
         "Classes: "
         + ", ".join(

@@ -28,6 +28,7 @@ def evaluate(
     device: Device = None,
     threads: Threads = None,
     save_predictions: Annotated[Path | None, typer.Option(help="Write the detections as COCO results.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Draw truth beside detections of ten images here.")] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -55,6 +56,7 @@ def evaluate(
                 device=device or "auto",
                 threads=threads or 0,
                 save_predictions=save_predictions,
+                pictures=pictures,
                 listen=listen,
                 say=say,
             )

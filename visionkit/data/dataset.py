@@ -43,7 +43,9 @@ class DetectionDataset:
         self.sizes: NDArray[np.int32] = np.array([(image.width, image.height) for image in images], np.int32)
         self._paths = np.array([_encoded_path(image, annotated.source) for image in images])
         self._offsets = np.cumsum([0, *(len(image.annotations) for image in images)], dtype=np.int64)
-        self._boxes = _corners(np.array([o.bbox for o in objects], np.float64).reshape(-1, 4))
+        corners = _corners(np.array([o.bbox for o in objects], np.float64).reshape(-1, 4))
+        counts = [len(image.annotations) for image in images]
+        self._boxes = _clipped(corners, np.repeat(self.sizes, counts, axis=0))
         self._labels = np.array([label(o.category_id) for o in objects], np.int64)
         self._ignore = np.array([o.iscrowd for o in objects], np.bool_)
 
@@ -83,6 +85,12 @@ class DetectionDataset:
 def _corners(xywh: NDArray[np.float64]) -> NDArray[np.float32]:
     """[N, 4] x y w h -> x1 y1 x2 y2."""
     return np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1).astype(np.float32)
+
+
+def _clipped(boxes: NDArray[np.float32], sizes: NDArray[np.int32]) -> NDArray[np.float32]:
+    """The part of each box [N, 4] that lies in its image; `sizes` [N, 2] are width and height. What lies outside cannot
+    be learnt. Evaluation judges the boxes as the file has them."""
+    return np.clip(boxes, 0, np.tile(sizes, 2)).astype(np.float32)
 
 
 def _encoded_path(image: ImageRecord, source: Path) -> bytes:

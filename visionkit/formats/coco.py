@@ -22,8 +22,10 @@ from visionkit.formats.json_file import read_json
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
 from visionkit.imaging.reader import read_size
 
-OVERHANG_KEPT = 1.0
-"""Boxes that reach over the edge by up to this many pixels, as rounding makes them, stay as they are."""
+OVERHANG = 1.0
+"""Boxes that reach over the edge of their image by more pixels than this, which rounding does not explain, are counted."""
+
+OVERHANG_REMARK = "boxes reach over the edge of their image (training clips them, evaluation takes them as they are)"
 
 _OBJECTS_RULE = "every item must be a JSON object; correct or remove it"
 _ID_RULE = "every id must be there and be a whole number; add or renumber it"
@@ -48,14 +50,13 @@ def read_coco(annotation_file: Path, images_dir: Path | None = None) -> Annotate
 
     Every image stays, also without objects; every category stays, also without objects. Labels follow ascending
     category ids. Repaired and counted in the remarks: missing `iscrowd` (0), missing `area` (the mask's or else the
-    box's), missing image sizes (the files'), polygons of fewer than three points (left out), boxes that reach
-    over the edge of their image by more than OVERHANG_KEPT (clipped).
+    box's), missing image sizes (the files'), polygons of fewer than three points (left out). Boxes stay as
+    the file has them, so that scores are exactly pycocotools'; those that reach over the edge are counted.
 
     Args:
         annotation_file: the JSON file.
         images_dir: where the images lie. Their headers are read (0.05 ms each), to see that each is there and of the
-            size its annotations are made for. Without it, sizes may be missing (0 then), and boxes stay
-            as the file has them, so that numbers from a file of predictions are exactly pycocotools'.
+            size its annotations are made for. Without it, sizes may be missing (0 then).
 
     Raises:
         DataError: the file cannot be read as COCO, or holds errors; names the first of each kind and counts the rest.
@@ -65,8 +66,7 @@ def read_coco(annotation_file: Path, images_dir: Path | None = None) -> Annotate
     categories = _read_categories(categories_list, findings)
     images = _read_images(images_list, images_dir, findings)
     objects: dict[int, list[Annotation]] = {}
-    clip = images_dir is not None
-    for image_id, annotation in _read_annotations(annotations_list, images, categories, findings, clip):
+    for image_id, annotation in _read_annotations(annotations_list, images, categories, findings):
         objects.setdefault(image_id, []).append(annotation)
     findings.refuse_errors()
     return AnnotatedImages(
@@ -227,7 +227,6 @@ def _read_annotations(
     images: dict[int, ImageRecord],
     categories: dict[int, str],
     findings: Findings,
-    clip: bool,
 ) -> Iterator[tuple[int, Annotation]]:
     """(image id, annotation) of every sound row, in file order."""
     for annotation_id, item, row in _rows_with_ids(rows, "annotation", "annotations", findings):
@@ -236,7 +235,7 @@ def _read_annotations(
         if image_id is None or category_id is None:
             continue
         image, where = images[image_id], f"{item} of image {image_id}"
-        box = _read_box(row, image, where, findings, clip)
+        box = _read_box(row, image, where, findings)
         if box is None:
             continue
         segmentation = _read_segmentation(row, image, where, findings)
@@ -267,7 +266,7 @@ def _listed_id(
 
 
 def _read_box(
-    row: dict[str, Any], image: ImageRecord, item: str, findings: Findings, clip: bool
+    row: dict[str, Any], image: ImageRecord, item: str, findings: Findings
 ) -> tuple[float, float, float, float] | None:
     box = as_box(row.get("bbox"))
     if box is None:
@@ -284,11 +283,9 @@ def _read_box(
         size = f"{image.width}x{image.height}"
         findings.error(f"{item} {_says(row, 'bbox')} outside its {size} pixels", _BOX_INSIDE_RULE)
         return None
-    if not clip or max(-x, -y, right - image.width, bottom - image.height) <= OVERHANG_KEPT:
-        return box
-    findings.remark("boxes clipped to the image")
-    left, top = max(x, 0.0), max(y, 0.0)
-    return left, top, min(right, image.width) - left, min(bottom, image.height) - top
+    if max(-x, -y, right - image.width, bottom - image.height) > OVERHANG:
+        findings.remark(OVERHANG_REMARK)
+    return box
 
 
 def as_box(value: Any) -> tuple[float, float, float, float] | None:

@@ -62,8 +62,8 @@ class AnnotatedImages:
         classes: the dataset's class table.
         images: in file order.
         source: the annotation file.
-        remarks: what was clipped, ignored or filled in, counted: `{"boxes clipped to the image": 3}`. Nothing is
-            changed in silence: whoever reads a dataset prints these.
+        remarks: what was odd, ignored or filled in, counted: `{"annotations without iscrowd, taken as 0": 3}`.
+            Nothing is changed in silence: whoever reads a dataset prints these.
     """
 
     classes: ClassTable
