@@ -23,7 +23,7 @@ def say(line: str) -> None:
 @contextmanager
 def training_progress() -> Iterator[Listener]:
     """A listener that shows a training run: loss, AP, images a second, time left."""
-    from visionkit.api.finetune import epoch_line
+    from visionkit.api.training_run import epoch_line
     from visionkit.engine.events import EpochDone, StepDone, Stopped
 
     columns = (

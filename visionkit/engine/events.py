@@ -32,14 +32,15 @@ class EvaluationProgress:
 
 @dataclass(frozen=True, slots=True)
 class EpochDone:
-    """One epoch. `scores` where it ended in an evaluation; `best` whether they are the best so far."""
+    """One epoch. `scores` where it ended in an evaluation; `best` whether they are the best so far. `images_per_second`
+    counts the training alone; `elapsed` are all seconds since this process began the run or went on with it."""
 
     epoch: int
     epochs: int
     losses: Mapping[str, float]
     lr: float
     images_per_second: float
-    seconds: float
+    elapsed: float
     scores: CocoScores | None
     best: bool
 

@@ -67,18 +67,19 @@ class RunFolder:
 
     @classmethod
     def create(cls, root: Path) -> RunFolder:
-        """A new run's folder.
+        """A new run's folder. Raises as `check_free`."""
+        cls.check_free(root)
+        root.mkdir(parents=True, exist_ok=True)
+        return cls(root)
 
-        Raises:
-            UsageError: it already holds something; nothing is overwritten.
-        """
+    @classmethod
+    def check_free(cls, root: Path) -> None:
+        """Raises UsageError if something is there already: nothing is overwritten."""
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             state = cls(root).state
             if state.exists() or previous_state(state).exists():
                 raise UsageError(f"{root} already holds a run; use --resume {root} to go on, or another --out")
             raise UsageError(f"{root} is not empty and nothing is overwritten; give another --out")
-        root.mkdir(parents=True, exist_ok=True)
-        return cls(root)
 
     def write_metrics(self, history: Sequence[dict[str, Any]]) -> None:
         """`metrics.csv` and `metrics.jsonl`, whole, so that a resumed run can never repeat or miss an epoch."""

@@ -110,6 +110,7 @@ def train(
     evaluation_epochs = settings.evaluation_epochs()
     with _reproducible(device):
         save_state(state)
+        started = time.monotonic()
         source = iter(batches.start(state.epoch, state.batch))
         while state.epoch < settings.epochs:
             began = time.monotonic()
@@ -118,16 +119,16 @@ def train(
 
             number = state.epoch + 1
             scores = evaluate(state.average.model) if number in evaluation_epochs else None
-            previous_best = state.best
             row = _history_row(state, scores, settings, batches.batches_per_epoch)
             state.history.append(row)
-            is_best = state.best is row and (previous_best is not row)
+            is_best = state.best is row
             mean_losses = {name: row[f"loss/{name}"] for name in state.losses}
             state.epoch, state.batch, state.losses = number, 0, {}
             save_epoch(state, scores, is_best)
             save_state(state)
             speed = images / max(seconds, 1e-9)
-            listen(EpochDone(number, settings.epochs, mean_losses, row["lr"], speed, seconds, scores, is_best))
+            elapsed = time.monotonic() - started
+            listen(EpochDone(number, settings.epochs, mean_losses, row["lr"], speed, elapsed, scores, is_best))
             if _out_of_patience(state, settings.patience):
                 listen(Stopped(number, state.best["epoch"] if state.best else 0))
                 return

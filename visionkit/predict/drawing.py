@@ -56,6 +56,28 @@ def draw(image: Image, result: Result) -> Image:
     return canvas
 
 
+def draw_truth(image: Image, boxes: NDArray[np.float32], labels: Sequence[int], names: Sequence[str]) -> Image:
+    """A copy of an image with its annotated objects drawn on, in the colours their classes have in results.
+
+    Args:
+        image: u8 [H, W, 3] RGB.
+        boxes: f32 [G, 4] x1 y1 x2 y2, pixels of the image.
+        labels: G labels.
+        names: K class names.
+    """
+    canvas = image.copy()
+    colours = [class_colour(int(label)) for label in labels]
+    _draw_boxes(canvas, boxes, colours, [(_one_line(names[label]),) for label in labels], Pen.for_image(canvas))
+    return canvas
+
+
+def contact_sheet(tiles: Sequence[Image], columns: int = 4) -> Image:
+    """Images u8 [S, S, 3] of one size as one picture, row by row; empty places are black."""
+    blank = np.zeros_like(tiles[0])
+    padded = [*tiles, *[blank] * (-len(tiles) % columns)]
+    return np.vstack([np.hstack(padded[i : i + columns]) for i in range(0, len(padded), columns)])
+
+
 def draw_comparison(
     image: Image, truth_boxes: NDArray[np.float32], truth_names: Sequence[str], result: Result
 ) -> Image:

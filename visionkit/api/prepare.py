@@ -1,0 +1,185 @@
+"""From settings to everything a training run needs, checked, before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from visionkit.api.datasets import find_dataset, say_split
+from visionkit.build import LoadedModel, build_model, load_model, transfer_weights
+from visionkit.config import Choices, Config
+from visionkit.data.loader import BatchPlan
+from visionkit.engine.checkpoint import load_state
+from visionkit.engine.device import choose_device, has_bf16
+from visionkit.engine.run_folder import RunFolder
+from visionkit.engine.train import TrainingState
+from visionkit.errors import CheckpointError, DataError, UsageError
+from visionkit.formats.layout import CocoLayout, check_same_classes, read_split
+from visionkit.formats.records import AnnotatedImages
+from visionkit.nn.freeze import Frozen, freeze, frozen_sha256, select_units
+from visionkit.types import Unit
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a run needs, checked; nothing is written yet.
+
+    Args:
+        state: before step 1, or where an interrupted run was.
+        frozen: None where nothing is.
+        frozen_sha256: of the frozen tensors before step 1; empty where nothing is frozen.
+    """
+
+    config: Config
+    layout: CocoLayout
+    train_images: AnnotatedImages
+    val_images: AnnotatedImages
+    device: torch.device
+    state: TrainingState
+    frozen: Frozen | None
+    frozen_sha256: str
+
+
+def prepare(choices: Choices, say: Say, saved: Mapping[str, Any] | None = None) -> Prepared:
+    """Check settings against each other and against data and weights, and build what they name.
+
+    Args:
+        choices: what the user said; what is decided here is added to it, with origin `auto`.
+        saved: the state of an interrupted run, in place of fresh weights.
+
+    Raises:
+        UsageError, ConfigError, DataError, CheckpointError: something given is wrong.
+    """
+    config = choices.config()
+    device = choose_device(config.device)
+    layout = find_dataset(None if choices.origin("data") == "default" else config.data, say)
+    if saved is not None and saved["data_sha256"] != annotations_sha256(layout):
+        raise DataError(
+            f"the annotations in {layout.root} are not those this run began with, and it would end elsewhere; "
+            "restore them, or start a new run"
+        )
+    train_images, val_images = _read_splits(layout, say)
+
+    source = _source(config, say) if saved is None else None
+    if source is not None:
+        choices.say(_adopted(choices, source), "auto")
+    choices.say({"data": str(layout.root.resolve())}, choices.origin("data"))
+    if config.workers is None:
+        choices.say({"workers": max(1, min(8, (os.cpu_count() or 1) - 1))}, "auto")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    else:
+        choices.say({"threads": torch.get_num_threads()}, "auto")
+    config = choices.config()
+
+    model = build_model(config, train_images.classes)
+    if source is not None:
+        say(transfer_weights(model, train_images.classes, source).sentence())
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    frozen = _frozen(model, model.units, config, trained=source is not None or saved is not None, say=say)
+    plan = batch_plan(config, len(train_images.images))
+    state = TrainingState.begin(model, config.train, plan.steps_per_epoch)
+    if saved is not None:
+        state.restore(saved["training"])
+    sha256 = frozen_sha256(model, frozen) if frozen else ""
+    _say_plan(config, train_images, device, say)
+    return Prepared(config, layout, train_images, val_images, device, state, frozen, sha256)
+
+
+def _read_splits(layout: CocoLayout, say: Say) -> tuple[AnnotatedImages, AnnotatedImages]:
+    for split in ("train", "val"):
+        if split not in layout.splits:
+            raise DataError(
+                f"{layout.root} has no {split} split, training needs train and val; add annotations/{split}.json"
+            )
+    splits = read_split(layout, "train"), read_split(layout, "val")
+    check_same_classes(dict(zip(("train", "val"), splits, strict=True)))
+    for name, images in zip(("train", "val"), splits, strict=True):
+        say_split(name, images, say)
+    table = splits[0].classes
+    named = ", ".join(f"{name} ({i})" for i, name in zip(table.category_ids, table.names, strict=True))
+    say(f"Classes (category id): {named}")
+    return splits
+
+
+def _source(config: Config, say: Say) -> LoadedModel | None:
+    """The model whose weights training starts from, or None for random ones."""
+    if config.weights == "default":
+        say("Weights: random, because this version bundles no model; start from one of yours by --weights FILE")
+        return None
+    if config.weights == "scratch":
+        return None
+    return load_model(Path(config.weights))
+
+
+def _adopted(choices: Choices, source: LoadedModel) -> dict[str, Any]:
+    """What a weights file decides where the user said nothing: its architecture and image size."""
+    recipe = source.recipe
+    own = {"model": recipe.model, "backbone": recipe.backbone, "imgsz": recipe.imgsz}
+    return {key: value for key, value in own.items() if choices.origin(key) == "default"}
+
+
+def _frozen(model: nn.Module, units: Sequence[Unit], config: Config, *, trained: bool, say: Say) -> Frozen | None:
+    numbers = select_units(units, config.freeze)
+    if not numbers:
+        return None
+    if not trained and not config.force:
+        raise UsageError(
+            "freezing randomly initialised weights would keep noise in the network; "
+            "give trained weights by --weights FILE, or --force"
+        )
+    frozen = freeze(model, units, numbers)
+    say(frozen.sentence())
+    return frozen
+
+
+def _say_plan(config: Config, images: AnnotatedImages, device: torch.device, say: Say) -> None:
+    settings = config.train
+    half = "bf16" if settings.amp and has_bf16(device) else "fp32"
+    say(
+        f"Training {config.model}/{config.backbone} at {config.imgsz} px on {device} ({half}): {settings.epochs} "
+        f"epochs of {len(images.images)} images in batches of {settings.batch * settings.accumulate}, "
+        f"{settings.optimizer}, lr {settings.lr:g}, augment {config.augment}, seed {settings.seed}"
+    )
+
+
+def prepare_resumed(folder: RunFolder, say: Say) -> Prepared:
+    """The run in a folder, exactly as its state says.
+
+    Raises:
+        CheckpointError: there is no whole state, or it does not hold together.
+        DataError: the annotations changed since.
+    """
+    saved = load_state(folder.state)
+    choices = Choices()
+    choices.say(saved["config"], "file")
+    prepared = prepare(choices, say, saved)
+    if prepared.frozen_sha256 != saved["frozen_sha256"]:
+        raise CheckpointError(f"{folder.state}: its frozen tensors are not those the run began with; start a new run")
+    done = prepared.state.epoch
+    say(
+        f"Resuming {folder.root} after {done} of {prepared.config.train.epochs} epochs and {prepared.state.batch} batches"
+    )
+    return prepared
+
+
+def annotations_sha256(layout: CocoLayout) -> str:
+    """SHA-256 of the annotation files a run learns from and is judged by."""
+    digest = hashlib.sha256()
+    for split in ("train", "val"):
+        digest.update(layout.splits[split].annotations.read_bytes())
+    return digest.hexdigest()
+
+
+def batch_plan(config: Config, images: int) -> BatchPlan:
+    """Which of `images` images make which batch of a run."""
+    return BatchPlan(images, config.train.batch, config.train.epochs, config.train.seed)
