@@ -1,5 +1,44 @@
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-# importlib mode adds no folder to the path: this lets tests share `reference_data`.
+import pytest
+
+# importlib mode adds no folder to the path: this lets tests share `reference_data`, `command_line` and `tiny`.
 sys.path.insert(0, str(Path(__file__).parent))
+
+from command_line import CommandLine
+from tiny import TinyRun, tiny_settings, write_blocks
+
+
+@pytest.fixture(scope="session")
+def command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """Runs `visionkit` with arguments, as a process of its own."""
+    command = CommandLine(tmp_path_factory.mktemp("command_line"))
+    yield command
+    command.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten pictures to learn from, four to judge by, two more; classes 3 `red block` and 8 `blue block`."""
+    return write_blocks(tmp_path_factory.mktemp("tiny") / "data", {"train": 10, "val": 4, "test": 2})
+
+
+@pytest.fixture(scope="session")
+def other_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same kind with other classes: 1 `crate` and 2 `box`."""
+    return write_blocks(tmp_path_factory.mktemp("tiny") / "other", {"train": 6, "val": 3}, {1: "crate", 2: "box"})
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """A light model trained until it sees something; tests read its folder and leave it as it is."""
+    import visionkit
+
+    said: list[str] = []
+    out = tmp_path_factory.mktemp("tiny_run") / "run"
+    settings = tiny_settings(epochs=20, set=["train.evaluate_every=4"])
+    result = visionkit.finetune(tiny_data, out=out, say=said.append, **settings)
+    assert result is not None
+    return TinyRun(result, tuple(said))

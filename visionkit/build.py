@@ -17,7 +17,7 @@ from visionkit.backbones.resnet import resnet18
 from visionkit.classes import ClassTable
 from visionkit.config import Recipe
 from visionkit.engine.checkpoint import load_weights, save_weights
-from visionkit.errors import CheckpointError
+from visionkit.errors import CheckpointError, UsageError
 from visionkit.models.yolo import Yolo
 from visionkit.version import __version__
 
@@ -59,6 +59,20 @@ class LoadedModel:
     @property
     def name(self) -> str:
         return f"{self.recipe.model}/{self.recipe.backbone}"
+
+    def image_size(self, asked: int | None) -> int:
+        """The side of the square network input in pixels: the one asked for, or as trained.
+
+        Raises:
+            UsageError: the model's stride does not divide it.
+        """
+        if asked is None:
+            return self.recipe.imgsz
+        stride = self.model.stride
+        if asked < 1 or asked % stride:
+            fitting = max(1, -(-asked // stride)) * stride
+            raise UsageError(f"image size must be divisible by {stride}, got {asked}; use {fitting}")
+        return asked
 
 
 def save_model(path: Path, model: nn.Module, classes: ClassTable, recipe: Recipe, scores: Mapping[str, Any]) -> None:

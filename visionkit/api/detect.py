@@ -11,6 +11,7 @@ import torch
 from visionkit.build import load_model
 from visionkit.classes import ClassTable
 from visionkit.engine.device import choose_device
+from visionkit.engine.run_folder import numbered_folder
 from visionkit.engine.torch_backend import TorchBackend
 from visionkit.errors import DataError
 from visionkit.predict.backend import Backend
@@ -86,20 +87,19 @@ def load(weights: str | Path, *, device: str = "auto", imgsz: int | None = None,
 
     Raises:
         CheckpointError: missing, damaged or not visionkit's.
-        UsageError: the device is not here.
+        UsageError: the device is not here, or the model's stride does not divide the image size.
     """
     if threads:
         torch.set_num_threads(threads)
     loaded = load_model(Path(weights))
     where = choose_device(device)
-    recipe = loaded.recipe
     return Detector(
         TorchBackend(
             loaded.model,
             loaded.classes,
-            image_size=imgsz or recipe.imgsz,
+            image_size=loaded.image_size(imgsz),
             device=where,
-            amp=recipe.train.amp,
+            amp=loaded.recipe.train.amp,
             name=loaded.name,
             sha256=loaded.sha256,
         )
@@ -114,35 +114,39 @@ def detect(
     iou: float = 0.7,
     max_det: int = 300,
     classes: Sequence[str] | None = None,
+    save: bool = True,
     out: Path | None = None,
     on_result: Callable[[Result], None] = lambda result: None,
     on_skip: Callable[[Path, DataError], None] = lambda path, error: None,
-) -> int:
+) -> tuple[int, Path | None]:
     """Detect on image files, one at a time, and write what was found as it is found.
 
     Args:
         paths: image files, as `find_images` gives them.
-        out: folder for the annotated pictures and `results.json`, the COCO results file; nothing is written where None.
+        save: write annotated pictures and `results.json`, the COCO results file.
+        out: the folder for them; a new one under runs/detect where None.
         on_result: told each result as it comes.
         on_skip: told each image that cannot be read, and why.
         others: as for `Detector.detect`.
 
     Returns:
-        How many images were read.
+        How many images were read, and the folder; None where nothing is saved.
 
     Raises:
         UsageError: an option is out of range; nothing was done then.
     """
     images = read_images(paths, on_skip=on_skip)
     pairs = detect_loaded(detector.backend, images, score=conf, iou=iou, max_det=max_det, classes=classes)
+    # Only now, when no option can be refused any more.
+    folder = (out or numbered_folder(Path("runs") / "detect", "detect")) if save else None
     count = 0
     with ExitStack() as files:
-        table = files.enter_context(CocoResultsFile(out / "results.json")) if out else None
-        names = OutputNames(out) if out else None
+        table = files.enter_context(CocoResultsFile(folder / "results.json")) if folder else None
+        names = OutputNames(folder) if folder else None
         for image, result in pairs:
             if names and table:
                 table.add(result)
                 save_picture(names.take(image.path), draw(image.pixels, result))
             on_result(result)
             count += 1
-    return count
+    return count, folder

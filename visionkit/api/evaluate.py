@@ -20,7 +20,7 @@ from visionkit.data.views import EvaluationView
 from visionkit.engine.device import choose_device
 from visionkit.engine.evaluate import detect_batches
 from visionkit.engine.events import EvaluationProgress, Listener
-from visionkit.errors import DataError
+from visionkit.errors import DataError, UsageError
 from visionkit.formats.coco import read_coco
 from visionkit.formats.coco_results import read_results, write_results
 from visionkit.formats.layout import read_split
@@ -60,9 +60,13 @@ def evaluate(
         pictures: folder for pictures of the first images, truth on the left, detections on the right.
 
     Raises:
+        UsageError: a value is out of range, or the data has no such split.
         CheckpointError, DataError: a file is missing or broken, or the classes of model and data differ.
     """
+    if batch is not None and batch < 1:
+        raise UsageError(f"batch must be at least 1, got {batch}; use a larger value, or leave it out")
     loaded = load_model(Path(weights))
+    image_size = loaded.image_size(imgsz)
     layout = find_dataset(data, say)
     truth = read_split(layout, split)
     say_split(split, truth, say)
@@ -71,7 +75,7 @@ def evaluate(
     if threads:
         torch.set_num_threads(threads)
     settings = loaded.recipe.train
-    loader = split_loader(truth, imgsz or loaded.recipe.imgsz, batch or settings.batch, workers, where)
+    loader = split_loader(truth, image_size, batch or settings.batch, workers, where)
     model = loaded.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     rows = detections_on(model, loader, truth, loaded.classes, where, settings.amp, listen)
     if save_predictions is not None:

@@ -13,6 +13,8 @@ from visionkit.engine.events import Listener
 from visionkit.engine.run_folder import RunFolder, numbered_folder
 from visionkit.errors import UsageError
 
+DRY_RUN_ENDS = "Dry run: nothing was trained and nothing written"
+
 
 def finetune(
     data: str | Path | None = None,
@@ -50,9 +52,13 @@ def finetune(
         VisionkitError: training failed on its way; the last state is saved.
     """
     if resume is not None:
-        if flags or freeze or config or set or out or data:
+        if any(value is not None for value in flags.values()) or freeze or config or set or out or data:
             raise UsageError("--resume goes on with the run's own settings and takes no other; leave them out")
         folder = RunFolder(Path(resume))
+        if dry_run:
+            prepare_resumed(folder, say)
+            say(DRY_RUN_ENDS)
+            return None
         say_and_log = _logging(say, folder)
         return run_training(prepare_resumed(folder, say_and_log), folder, listen, say_and_log)
     if out is not None:
@@ -66,7 +72,7 @@ def finetune(
 
     prepared = prepare(choices, say_and_keep)
     if dry_run:
-        say("Dry run: nothing was trained and nothing written")
+        say(DRY_RUN_ENDS)
         return None
     if out is not None:
         folder = RunFolder.create(Path(out))
@@ -110,6 +116,8 @@ def _choices(
     if unknown:
         raise UsageError(f"finetune has no option {unknown[0]!r}; the options are {', '.join(sorted(_FLAGS))}")
     said = {f"train.{k}" if k in _TRAIN_FLAGS else k: v for k, v in flags.items() if v is not None}
+    if isinstance(said.get("weights"), Path):
+        said["weights"] = str(said["weights"])
     specs = [freeze_specs] if isinstance(freeze_specs, str | int) else freeze_specs
     if specs:
         said["freeze"] = [str(spec) for spec in specs]

@@ -165,10 +165,8 @@ def prepare_resumed(folder: RunFolder, say: Say) -> Prepared:
     prepared = prepare(choices, say, saved)
     if prepared.frozen_sha256 != saved["frozen_sha256"]:
         raise CheckpointError(f"{folder.state}: its frozen tensors are not those the run began with; start a new run")
-    done = prepared.state.epoch
-    say(
-        f"Resuming {folder.root} after {done} of {prepared.config.train.epochs} epochs and {prepared.state.batch} batches"
-    )
+    state, epochs = prepared.state, prepared.config.train.epochs
+    say(f"Resuming {folder.root} after {state.epoch} of {epochs} epochs and {state.batch} batches")
     return prepared
 
 

@@ -183,7 +183,8 @@ def epoch_line(event: EpochDone) -> str:
     """An epoch in a line: `epoch  12/100  2:31  class 1.204  box 0.873  31 images/s  AP 0.4120  AP50 0.7000  best`."""
     minutes, seconds = divmod(round(event.elapsed), 60)
     losses = "  ".join(f"{name} {value:.3f}" for name, value in event.losses.items())
-    line = f"epoch {event.epoch:>3}/{event.epochs}  {minutes}:{seconds:02}  {losses}  {event.images_per_second:.0f} images/s"
+    line = f"epoch {event.epoch:>3}/{event.epochs}  {minutes}:{seconds:02}  {losses}"
+    line += f"  {event.images_per_second:.0f} images/s"
     if event.scores is not None:
         line += f"  AP {_score(event.scores.AP)}  AP50 {_score(event.scores.AP50)}{'  best' if event.best else ''}"
     return line

@@ -62,8 +62,17 @@ def main() -> None:
         # Whoever read our output has seen enough, as `| head` does; Python would complain once more at exit.
         sys.stderr.close()
         sys.exit(1)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"error: {words}; repeat with --debug to see where", file=sys.stderr)
+        sys.exit(1)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
     """Ctrl-C and SIGTERM end the process by the usual codes, 130 and 143, through every `finally` on the way."""
+    if hasattr(signal, "SIGCHLD"):
+        # The signal may have ended the workers too, and torch would make an error of each.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     sys.exit(128 + number)

@@ -45,12 +45,12 @@ def detect(
     if weights == "default":
         raise UsageError("this version bundles no model; give one of yours by --weights FILE")
     from visionkit.api import detect as job
-    from visionkit.engine.run_folder import numbered_folder
     from visionkit.predict.sources import find_images
     from visionkit.predict.writers import write_json_line
 
-    if out is not None and out.exists() and any(out.iterdir()):
-        raise UsageError(f"{out} is not empty and nothing is overwritten; give another --out")
+    if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        fact = "is not empty" if out.is_dir() else "is a file"
+        raise UsageError(f"{out} {fact} and nothing is overwritten; give another --out")
     skipped: list[Path] = []
 
     def show(result: Result) -> None:
@@ -65,15 +65,15 @@ def detect(
 
     detector = job.load(weights, device=device or "auto", imgsz=imgsz, threads=threads or 0)
     paths = find_images(sources)
-    folder = (out or numbered_folder(Path("runs") / "detect", "detect")) if save else None
-    count = job.detect(
+    count, folder = job.detect(
         detector,
         paths,
         conf=conf,
         iou=iou,
         max_det=max_det,
         classes=None if classes is None else [name.strip() for name in classes.split(",")],
-        out=folder,
+        save=save,
+        out=out,
         on_result=show,
         on_skip=skip,
     )

@@ -13,12 +13,13 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 def tune_process() -> None:
     """Make torch on a CPU share the machine politely and keep the memory it will ask for again.
 
-    OpenMP threads that spin at barriers make everything many times slower as soon as another process, such as one that
-    reads images, wants the same core. And glibc gives large blocks back to the system at each free, only to fetch
+    OpenMP threads that spin long at barriers make everything many times slower as soon as another process, such as one
+    that reads images, wants the same core; threads that never spin sleep through the short gaps between layers. And
+    glibc gives large blocks back to the system at each free, only to fetch
     them, zeroed page by page, in the next layer. A value that the user has set stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
         try:
             mallopt = ctypes.CDLL(None).mallopt

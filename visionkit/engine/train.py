@@ -112,7 +112,7 @@ def train(
         save_state(state)
         started = time.monotonic()
         source = iter(batches.start(state.epoch, state.batch))
-        while state.epoch < settings.epochs:
+        while state.epoch < settings.epochs and not _out_of_patience(state, settings.patience):
             began = time.monotonic()
             images = _train_epoch(state, source, batches.batches_per_epoch, settings, device, save_state, listen)
             seconds = time.monotonic() - began
@@ -129,9 +129,8 @@ def train(
             speed = images / max(seconds, 1e-9)
             elapsed = time.monotonic() - started
             listen(EpochDone(number, settings.epochs, mean_losses, row["lr"], speed, elapsed, scores, is_best))
-            if _out_of_patience(state, settings.patience):
-                listen(Stopped(number, state.best["epoch"] if state.best else 0))
-                return
+        if state.best and state.epoch < settings.epochs:
+            listen(Stopped(state.epoch, state.best["epoch"]))
 
 
 def _train_epoch(

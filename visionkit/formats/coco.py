@@ -23,7 +23,7 @@ from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
 from visionkit.imaging.reader import read_size
 
 OVERHANG = 1.0
-"""Boxes that reach over the edge of their image by more pixels than this, which rounding does not explain, are counted."""
+"""Boxes that reach over the edge of their image by more pixels than this, beyond rounding, are counted."""
 
 OVERHANG_REMARK = "boxes reach over the edge of their image (training clips them, evaluation takes them as they are)"
 
