@@ -205,4 +205,6 @@ def _described(values: Mapping[str, Any], prefix: str, choices: Choices, indent:
 
 def _yaml_value(value: Any) -> str:
     text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    if yaml.safe_load(text) != value:  # PyYAML folds the rare line break U+0085; escaped it comes back
+        text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
     return text.removesuffix("\n").removesuffix("\n...")

@@ -321,7 +321,7 @@ def test_what_evaluate_refuses_in_one_line(
         ([], "evaluate takes either --weights FILE with --data DIR, or --predictions FILE with --annotations FILE"),
         (["--predictions", annotations], "evaluate takes either"),
         (["--weights", best, "--predictions", annotations, "--annotations", annotations], "evaluate takes either"),
-        (["--weights", best, "--data", other_data], "only in the model 3 red block, 8 blue block; only in the data 1 c"),
+        (["--weights", best, "--data", other_data], "only in the model 3 red block, 8 blue block; only in the data 1"),
         ([*of_model, "--split", "dev"], "has no split 'dev'; choose one of train, val, test"),
         ([*of_model, "--imgsz", 100], "image size must be divisible by 32, got 100; use 128"),
         ([*of_model, "--batch", 0], "batch must be at least 1, got 0"),

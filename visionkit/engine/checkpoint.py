@@ -26,8 +26,12 @@ METADATA_KEY = "visionkit"
 STATE_MAGIC = b"VKSTATE1"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by `data`, durably: whoever reads it finds the old bytes or the new, never a mixture."""
+def write_atomically(path: Path, data: bytes, keep: Path | None = None) -> None:
+    """Replace a file by `data`, durably: whoever reads it finds the old bytes or the new, never a mixture.
+
+    Args:
+        keep: the name that the old file takes, once the new one is whole on the disk.
+    """
     # One name for good: what a killed write leaves behind, the next one overwrites.
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -35,6 +39,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -103,9 +109,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     payload = buffer.getvalue()
-    if path.exists():
-        os.replace(path, previous_state(path))
-    write_atomically(path, STATE_MAGIC + hashlib.sha256(payload).digest() + payload)
+    write_atomically(path, STATE_MAGIC + hashlib.sha256(payload).digest() + payload, keep=previous_state(path))
 
 
 def previous_state(path: Path) -> Path:
