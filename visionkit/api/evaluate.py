@@ -65,6 +65,8 @@ def evaluate(
     """
     if batch is not None and batch < 1:
         raise UsageError(f"batch must be at least 1, got {batch}; use a larger value, or leave it out")
+    if save_predictions is not None and Path(save_predictions).exists():
+        raise UsageError(f"{save_predictions} exists and nothing is overwritten; give another --save-predictions")
     loaded = load_model(Path(weights))
     image_size = loaded.image_size(imgsz)
     layout = find_dataset(data, say)

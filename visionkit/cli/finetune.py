@@ -9,9 +9,7 @@ from typing import Annotated
 import typer
 
 from visionkit.cli.options import Debug, Device, ImageSize, Json, Threads
-from visionkit.cli.progress import say, training_progress
-
-Machine = "Machine and files"
+from visionkit.cli.progress import resume_advice, say, training_progress
 
 
 def finetune(
@@ -49,7 +47,25 @@ def finetune(
     """
     from visionkit.api import finetune as job
 
-    with training_progress() as listen:
+    flags = {
+        "model": model,
+        "backbone": backbone,
+        "weights": weights,
+        "force": force,
+        "epochs": epochs,
+        "batch": batch,
+        "imgsz": imgsz,
+        "lr": lr,
+        "optimizer": optimizer,
+        "patience": patience,
+        "seed": seed,
+        "augment": augment,
+        "amp": amp,
+        "device": device,
+        "threads": threads,
+        "workers": workers,
+    }
+    with training_progress() as listen, resume_advice(listen) as listen_and_note:
         result = job.finetune(
             data,
             freeze=freeze or (),
@@ -58,30 +74,9 @@ def finetune(
             out=out,
             resume=resume,
             dry_run=dry_run,
-            listen=listen,
+            listen=listen_and_note,
             say=say,
-            **{
-                name: value
-                for name, value in {
-                    "model": model,
-                    "backbone": backbone,
-                    "weights": weights,
-                    "force": force,
-                    "epochs": epochs,
-                    "batch": batch,
-                    "imgsz": imgsz,
-                    "lr": lr,
-                    "optimizer": optimizer,
-                    "patience": patience,
-                    "seed": seed,
-                    "augment": augment,
-                    "amp": amp,
-                    "device": device,
-                    "threads": threads,
-                    "workers": workers,
-                }.items()
-                if value is not None
-            },
+            **flags,
         )
     if result is None:
         return

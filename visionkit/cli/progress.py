@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -54,6 +55,27 @@ def training_progress() -> Iterator[Listener]:
                 say(f"Stopped after epoch {event.epoch}: no better AP since epoch {event.best_epoch}")
 
         yield listen
+
+
+@contextmanager
+def resume_advice(listen: Listener) -> Iterator[Listener]:
+    """Passes events on; where the process is told to stop, says how to go on with the run whose state was saved."""
+    from visionkit.engine.events import Saved
+
+    folder: Path | None = None
+
+    def note(event: Event) -> None:
+        nonlocal folder
+        if isinstance(event, Saved):
+            folder = event.path.parent
+        listen(event)
+
+    try:
+        yield note
+    except SystemExit:
+        if folder is not None:
+            say(f"Interrupted; the state is saved, go on by: visionkit finetune --resume {folder}")
+        raise
 
 
 @contextmanager

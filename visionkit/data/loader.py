@@ -6,7 +6,6 @@ of where the run was interrupted.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -222,9 +221,6 @@ def _prepare_worker(_worker: int) -> None:
     # One thread each: the workers are the parallelism.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    # Threads of a convolution wait for each other, spinning: one that a worker holds up holds up all.
-    if hasattr(os, "nice"):
-        os.nice(10)
     # Ctrl-C reaches every process of the terminal; the main one decides, and stops its workers by SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
