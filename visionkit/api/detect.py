@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -69,13 +70,18 @@ class Detector:
         iou: float = 0.7,
         max_det: int = 300,
         classes: Sequence[str] | None = None,
-        on_skip: Callable[[Path, DataError], None] = lambda path, error: None,
+        on_skip: Callable[[Path, DataError], None] | None = None,
     ) -> Iterator[Result]:
-        """The same, one Result at a time; an image that cannot be read is handed to `on_skip` and left out."""
+        """The same, one Result at a time; an image that cannot be read is left out, and handed to `on_skip` or, where
+        there is none, warned about."""
         paths = find_images([str(source) for source in sources])
         return detect_images(
-            self.backend, paths, score=conf, iou=iou, max_det=max_det, classes=classes, on_skip=on_skip
+            self.backend, paths, score=conf, iou=iou, max_det=max_det, classes=classes, on_skip=on_skip or _warn
         )
+
+
+def _warn(_path: Path, error: DataError) -> None:
+    warnings.warn(f"skipped: {error}", stacklevel=2)
 
 
 def load(weights: str | Path, *, device: str = "auto", imgsz: int | None = None, threads: int = 0) -> Detector:
