@@ -39,7 +39,9 @@ class Recipe(BaseModel):
     backbone: BackboneName = Field("csp-light", description="the network that feeds it")
     imgsz: int = Field(320, ge=32, le=4096, multiple_of=32, description="side of the square network input, pixels")
     augment: AugmentName = Field("heavy", description="strength of online augmentation")
-    close_mosaic: float = Field(0.15, ge=0, le=1, description="share of last epochs without mosaic")
+    mosaic_until: float = Field(
+        0.85, ge=0, le=1, description="share of the epochs that may use mosaics, the first ones"
+    )
     freeze: FreezeSpecs = Field((), description="units held still, as --freeze takes them")
     train: TrainSettings = TrainSettings()
 

@@ -40,7 +40,7 @@ def refusal(kind: type[VisionkitError], *arguments: Any, **options: Any) -> str:
 def test_a_run_folder_has_its_files_and_nothing_unfinished(tiny_run: TinyRun) -> None:
     assert {path.name for path in tiny_run.result.folder.iterdir()} == {
         *("best.safetensors", "last.safetensors", "state.pt", "state.previous.pt", "config.yaml"),
-        *("metrics.csv", "metrics.jsonl", "log.txt", "curves.png", "train_batch.png"),
+        *("metrics.csv", "metrics.jsonl", "log.txt", "curves.png", "first_batch.png"),
     }
 
 
@@ -274,7 +274,7 @@ def test_a_dry_run_says_everything_and_writes_nothing(
     said: list[str] = []
     for out in (None, "run"):
         assert visionkit.finetune(tiny_data, out=out, dry_run=True, say=said.append, **tiny_settings()) is None
-    assert said[-1] == "Dry run: nothing was trained and nothing written"
+    assert said[-1] == "Dry run: nothing was trained, no run folder was made"
     assert any(line.startswith("Training yolo/csp-light") for line in said)
     assert list(tmp_path.iterdir()) == []
 

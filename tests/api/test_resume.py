@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command_line import CommandLine
 from tiny import TinyRun, tiny_flags, tiny_settings, write_blocks
 
@@ -26,12 +27,23 @@ RESULTS = ("last.safetensors", "best.safetensors", "metrics.csv", "metrics.jsonl
 BUSY = [
     *tiny_flags(batch=2, augment="heavy", workers=1, seed=3, epochs=9),
     *("--set=train.accumulate=2", "--set=train.save_minutes=0", "--set=train.evaluate_every=2"),
-    "--set=close_mosaic=0.2",
+    "--set=mosaic_until=0.8",
 ]
 
 
-def results_of(run: Path) -> dict[str, bytes]:
-    return {name: (run / name).read_bytes() for name in RESULTS}
+def results_of(run: Path) -> dict[str, Any]:
+    """The files, and what the state holds beside them: raw weights, averages, optimizer, as bytes of each tensor."""
+    state = load_state(run / "state.pt")["training"]
+    return {name: (run / name).read_bytes() for name in RESULTS} | {"state.pt": plain(state)}
+
+
+def plain(value: Any) -> Any:
+    """A nested state with tensors as bytes, so that == compares it."""
+    if isinstance(value, torch.Tensor):
+        return (str(value.dtype), tuple(value.shape), value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def kill_and_resume(command_line: CommandLine, first: list[Any], run: Path, kills: int, seed: int) -> None:
@@ -245,5 +257,5 @@ def test_a_dry_run_of_a_resumed_run_changes_nothing(tiny_data: Path, tmp_path: P
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     said: list[str] = []
     assert visionkit.finetune(resume=run, dry_run=True, say=said.append) is None
-    assert said[-1] == "Dry run: nothing was trained and nothing written"
+    assert said[-1] == "Dry run: nothing was trained, no run folder was made"
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before

@@ -189,7 +189,7 @@ def test_a_resume_of_nothing(command_line: CommandLine, tmp_path: Path) -> None:
 def test_a_dry_run_writes_nothing(command_line: CommandLine, tiny_data: Path, tmp_path: Path) -> None:
     finished = command_line("finetune", "--data", tiny_data, "--dry-run", *tiny_flags(), folder=tmp_path)
     assert (finished.code, finished.stdout) == (0, "")
-    assert finished.stderr.splitlines()[-1] == "Dry run: nothing was trained and nothing written"
+    assert finished.stderr.splitlines()[-1] == "Dry run: nothing was trained, no run folder was made"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -16,8 +16,8 @@ PLAN = BatchPlan(length=10, batch=4, epochs=EPOCHS, seed=5)
 
 @pytest.fixture
 def view(tiny_split):
-    settings = replace(PRESETS["heavy"], close_epochs=1)  # mosaics in epochs 0 and 1
-    return TrainingView(DetectionDataset(tiny_split), settings, image_size=32, seed=5, epochs=EPOCHS)
+    settings = replace(PRESETS["heavy"], mosaic_epochs=2)
+    return TrainingView(DetectionDataset(tiny_split), settings, image_size=32, seed=5)
 
 
 def bytes_of(batch):
@@ -155,7 +155,7 @@ def test_evaluation_sees_each_image_once_in_order(tiny_split, workers):
 def test_training_without_augmentation_shows_what_evaluation_shows(tiny_split):
     dataset = DetectionDataset(tiny_split)
     plan = BatchPlan(length=10, batch=5, epochs=1, seed=0)
-    view = TrainingView(dataset, AugmentSettings(), 32, seed=0, epochs=1)
+    view = TrainingView(dataset, AugmentSettings(), 32, seed=0)
     seen = EvaluationView(dataset, 32)
     for batch in training_loader(view, plan, workers=0):
         for image, image_id in zip(batch.images, batch.image_ids, strict=True):

@@ -12,11 +12,11 @@ def image_bytes(view, epoch, draw):
 
 
 def training_view(split, **settings):
-    return TrainingView(DetectionDataset(split), AugmentSettings(**settings), image_size=64, seed=5, epochs=4)
+    return TrainingView(DetectionDataset(split), AugmentSettings(**settings), image_size=64, seed=5)
 
 
 def test_sample_is_a_function_of_epoch_and_draw(tiny_split):
-    view = TrainingView(DetectionDataset(tiny_split), PRESETS["heavy"], 64, seed=5, epochs=40)
+    view = TrainingView(DetectionDataset(tiny_split), PRESETS["heavy"], 64, seed=5)
     first = image_bytes(view, 2, 3)
     assert first != image_bytes(view, 3, 3)
     assert first != image_bytes(view, 2, 4)
@@ -32,7 +32,7 @@ def test_second_draw_of_an_image_is_varied_anew(tiny_split):
 
 
 def test_mosaics_stop_for_the_last_epochs(tiny_split):
-    view = training_view(tiny_split, mosaic=1, close_epochs=3)  # of 4 epochs, only epoch 0 has mosaics
+    view = training_view(tiny_split, mosaic=1, mosaic_epochs=1)  # only epoch 0 has mosaics
     plain = EvaluationView(view.dataset, 64)
     assert image_bytes(view, 0, 0) != plain[0][0].image.tobytes()
     for epoch in (1, 2, 3):
@@ -40,14 +40,14 @@ def test_mosaics_stop_for_the_last_epochs(tiny_split):
 
 
 def test_mosaic_shows_other_images_too(tiny_split):
-    view = training_view(tiny_split, mosaic=1, close_epochs=0, mosaic_scale=(0.3, 0.3))
+    view = training_view(tiny_split, mosaic=1, mosaic_scale=(0.3, 0.3))
     counts = [len(view[epoch, 0][0].boxes) for epoch in range(4)]
     assert max(counts) > 2  # each image has two objects at most
 
 
 def test_crowd_keeps_its_ignore_flag(tiny_split):
-    for settings in (AugmentSettings(), PRESETS["light"], replace(PRESETS["heavy"], close_epochs=0)):
-        view = TrainingView(DetectionDataset(tiny_split), settings, 64, seed=0, epochs=1)
+    for settings in (AugmentSettings(), PRESETS["light"], PRESETS["heavy"]):
+        view = TrainingView(DetectionDataset(tiny_split), settings, 64, seed=0)
         samples = [view[0, draw][0] for draw in range(10)]
         labels, ignore = (np.concatenate([getattr(s, name) for s in samples]) for name in ("labels", "ignore"))
         assert len(labels) > 5

@@ -27,14 +27,13 @@ def test_equals_the_formula() -> None:
         value = math.sin(step)
         set_weight(model, value)
         average.update(model, step)
-        decay = 0.9 * (1 - math.exp(-step / 10))
-        expected = decay * expected + (1 - decay) * value
+        expected += (value - expected) / min(step + 1, 10)
         assert average.model.get_parameter("weight").item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_follows_quickly_at_first_and_slowly_later() -> None:
-    # Horizon 1000, a weight that jumps from 0 to 1. At step 1 decay is about 1/1000: the average jumps along.
-    for step, near in ((1, 0.999), (700, 1 - 0.999 * (1 - math.exp(-0.7))), (100_000, 0.001)):
+    # Horizon 1000, a weight that jumps from 0 to 1: after step 1 the mean of two, then a share that stops at 1/1000.
+    for step, near in ((1, 1 / 2), (700, 1 / 701), (100_000, 1 / 1000)):
         model = one_weight(0)
         average = WeightAverage(model, horizon=1000)
         set_weight(model, 1)

@@ -70,7 +70,7 @@ def test_units_are_the_ten_of_the_backbone_then_neck_and_head(model: Yolo) -> No
     names = [unit.name for unit in model.units]
     assert names[:10] == [f"backbone.{unit.name}" for unit in CspLight().units]
     assert names[10:] == [
-        *("neck.top_down", "neck.down", "neck.bottom_up"),
+        *("neck.lateral", "neck.top_down", "neck.down", "neck.bottom_up"),
         *("head.class_towers", "head.side_towers", "head.class_predictors", "head.side_predictors"),
     ]
 
@@ -85,7 +85,7 @@ def test_every_parameter_belongs_to_exactly_one_unit(backbone: type[nn.Module]) 
 
 def test_resnet_feeds_it_through_a_narrower_neck() -> None:
     model = Yolo(resnet18(), 5).eval()
-    assert model.neck.levels == (Level(64, 8), Level(128, 16), Level(256, 32))
+    assert model.neck.levels == (Level(64, 8), Level(128, 16), Level(240, 32))
     outputs = model(images())
     assert outputs.class_logits.shape == (2, 84, 5)
     loss = model.loss(outputs, [target([[4, 4, 40, 40]], [2]), target()]).total

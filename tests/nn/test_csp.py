@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from visionkit.nn.conv import Bottleneck, ConvNormAct
+from visionkit.nn.conv import ConvNormAct, Residual
 from visionkit.nn.csp import CspBlock, SpatialPyramidPool
 
 
@@ -38,23 +38,21 @@ def test_depthwise_convolution_has_one_kernel_a_channel() -> None:
     assert ConvNormAct(6, 6, 3, groups=6).conv.weight.shape == (6, 1, 3, 3)
 
 
-def test_bottleneck_adds_its_input_or_not() -> None:
-    block = Bottleneck(4).eval()
+def test_residual_adds_its_input_or_not() -> None:
+    block = Residual(4).eval()
     random_norms(block)
     x = torch.randn(1, 4, 5, 5)
     with_residual = block(x)
-    block.residual = False
+    block.shortcut = False
     torch.testing.assert_close(with_residual - x, block(x))
 
 
-def test_csp_block_concatenates_every_intermediate_result() -> None:
+def test_csp_block_lets_half_the_channels_pass_by() -> None:
     block = CspBlock(6, 8, depth=2).eval()
     random_norms(block)
     x = torch.randn(2, 6, 5, 5)
-    passing, worked = block.entry(x).split(4, 1)
-    first = block.blocks[0](worked)
-    second = block.blocks[1](first)
-    torch.testing.assert_close(block(x), block.exit(torch.cat((passing, worked, first, second), 1)))
+    worked = block.blocks[1](block.blocks[0](block.entry(x)))
+    torch.testing.assert_close(block(x), block.transition(torch.cat((worked, block.bypass(x)), 1)))
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
@@ -63,16 +61,16 @@ def test_csp_block_shapes(channels: tuple[int, int], depth: int) -> None:
     assert CspBlock(*channels, depth)(torch.rand(2, channels[0], 4, 6)).shape == (2, channels[1], 4, 6)
 
 
-def test_three_chained_pools_of_5_are_pools_of_5_9_and_13() -> None:
+def test_spatial_pyramid_pools_over_5_9_and_13_cells() -> None:
     block = SpatialPyramidPool(8).eval()
     random_norms(block)
     x = torch.randn(2, 8, 17, 15)
     y = block.entry(x)
     pools = [F.max_pool2d(y, size, stride=1, padding=size // 2) for size in (5, 9, 13)]
-    assert torch.equal(block(x), block.exit(torch.cat((y, *pools), 1)))
+    assert torch.equal(block(x), block.transition(torch.cat((y, *pools), 1)))
 
 
-@pytest.mark.parametrize("block", [ConvNormAct(4, 4, 3), Bottleneck(4), CspBlock(4, 4, 2), SpatialPyramidPool(4)])
+@pytest.mark.parametrize("block", [ConvNormAct(4, 4, 3), Residual(4), CspBlock(4, 4, 2), SpatialPyramidPool(4)])
 def test_a_batch_equals_its_images_and_every_parameter_gets_a_gradient(block: nn.Module) -> None:
     x = torch.randn(3, 4, 6, 6, requires_grad=True)
     y = block.eval()(x)

@@ -13,7 +13,7 @@ from visionkit.engine.events import Listener
 from visionkit.engine.run_folder import RunFolder, numbered_folder
 from visionkit.errors import UsageError
 
-DRY_RUN_ENDS = "Dry run: nothing was trained and nothing written"
+DRY_RUN_ENDS = "Dry run: nothing was trained, no run folder was made"
 
 
 def finetune(

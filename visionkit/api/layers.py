@@ -45,6 +45,8 @@ def layers(
         UsageError: unknown names, or specs that match nothing.
         CheckpointError: the file is missing or damaged.
     """
+    if imgsz < 1:
+        raise UsageError(f"image size must be a positive number of pixels, got {imgsz}; use 640")
     if Path(model).suffix or Path(model).exists():
         loaded = load_model(Path(model))
         network, name = loaded.model, loaded.name

@@ -28,6 +28,8 @@ from visionkit.types import Unit
 
 Say = Callable[[str], None]
 
+STATE_FORMAT = "visionkit.state/1"
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -82,10 +84,13 @@ def prepare(choices: Choices, say: Say, saved: Mapping[str, Any] | None = None) 
     config = choices.config()
 
     model = build_model(config, train_images.classes)
+    fresh = None if saved is not None else tuple(model.state_dict())
     if source is not None:
-        say(transfer_weights(model, train_images.classes, source).sentence())
+        transfer = transfer_weights(model, train_images.classes, source)
+        fresh = transfer.reinitialised
+        say(transfer.sentence())
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    frozen = _frozen(model, model.units, config, trained=source is not None or saved is not None, say=say)
+    frozen = _frozen(model, model.units, config, fresh or (), say)
     plan = batch_plan(config, len(train_images.images))
     state = TrainingState.begin(model, config.train, plan.steps_per_epoch)
     if saved is not None:
@@ -128,11 +133,13 @@ def _adopted(choices: Choices, source: LoadedModel) -> dict[str, Any]:
     return {key: value for key, value in own.items() if choices.origin(key) == "default"}
 
 
-def _frozen(model: nn.Module, units: Sequence[Unit], config: Config, *, trained: bool, say: Say) -> Frozen | None:
+def _frozen(model: nn.Module, units: Sequence[Unit], config: Config, fresh: Sequence[str], say: Say) -> Frozen | None:
+    """Freeze what the settings name; `fresh` are the tensors that start random."""
     numbers = select_units(units, config.freeze)
     if not numbers:
         return None
-    if not trained and not config.force:
+    modules = tuple(f"{module}." for number in numbers for module in units[number].modules)
+    if any(name.startswith(modules) for name in fresh) and not config.force:
         raise UsageError(
             "freezing randomly initialised weights would keep noise in the network; "
             "give trained weights by --weights FILE, or --force"
@@ -160,6 +167,10 @@ def prepare_resumed(folder: RunFolder, say: Say) -> Prepared:
         DataError: the annotations changed since.
     """
     saved = load_state(folder.state)
+    if saved.get("format") != STATE_FORMAT:
+        raise CheckpointError(
+            f"{folder.state} has format {saved.get('format')!r}, this version reads {STATE_FORMAT!r}; start a new run"
+        )
     choices = Choices()
     choices.say(saved["config"], "file")
     prepared = prepare(choices, say, saved)

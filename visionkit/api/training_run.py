@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from visionkit.api.evaluate import detections_on, split_loader
-from visionkit.api.prepare import Prepared, Say, annotations_sha256, batch_plan
+from visionkit.api.prepare import STATE_FORMAT, Prepared, Say, annotations_sha256, batch_plan
 from visionkit.build import save_model
 from visionkit.classes import ClassTable
 from visionkit.config import Config
@@ -82,8 +82,8 @@ class _Batches:
 
 
 def augment_settings(config: Config) -> AugmentSettings:
-    """The preset, with mosaics off in the last share of epochs that the recipe names."""
-    return replace(preset(config.augment), close_epochs=round(config.close_mosaic * config.train.epochs))
+    """The preset, with mosaics in the first share of epochs that the recipe names."""
+    return replace(preset(config.augment), mosaic_epochs=round(config.mosaic_until * config.train.epochs))
 
 
 def run_training(run: Prepared, folder: RunFolder, listen: Listener, say: Say) -> FinetuneResult:
@@ -98,9 +98,7 @@ def run_training(run: Prepared, folder: RunFolder, listen: Listener, say: Say) -
     recipe = config.recipe()
     pin = device.type == "cuda"
 
-    view = TrainingView(
-        DetectionDataset(run.train_images), augment_settings(config), config.imgsz, settings.seed, settings.epochs
-    )
+    view = TrainingView(DetectionDataset(run.train_images), augment_settings(config), config.imgsz, settings.seed)
     plan = batch_plan(config, len(run.train_images.images))
     val_loader = split_loader(run.val_images, config.imgsz, settings.batch, min(1, config.workers or 0), device)
     data_sha256 = annotations_sha256(run.layout)
@@ -111,6 +109,7 @@ def run_training(run: Prepared, folder: RunFolder, listen: Listener, say: Say) -
 
     def save_run_state(state: TrainingState) -> None:
         content = {
+            "format": STATE_FORMAT,
             "training": state.to_dict(),
             "config": _flat(config),
             "data_sha256": data_sha256,

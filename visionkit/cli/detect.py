@@ -57,7 +57,7 @@ def detect(
         if json_:
             write_json_line(sys.stdout, result)
         else:
-            typer.echo(result_line(result))
+            typer.echo(result_table(result))
 
     def skip(path: Path, error: DataError) -> None:
         skipped.append(path)
@@ -84,7 +84,13 @@ def detect(
         raise typer.Exit(3 if count else 1)
 
 
-def result_line(result: Result) -> str:
-    """`photos/bus.jpg  810x1080  3 person, 1 bus  24 ms`."""
+def result_table(result: Result) -> str:
+    """A line of the image, `photos/bus.jpg  810x1080  3 person, 1 bus  24 ms`, and a row a detection."""
     objects = ", ".join(f"{n} {name}" for name, n in result.counts().items()) or "nothing found"
-    return f"{result.path}  {result.width}x{result.height}  {objects}  {sum(result.milliseconds.values()):.0f} ms"
+    time = sum(result.milliseconds.values())
+    lines = [f"{result.path}  {result.width}x{result.height}  {objects}  {time:.0f} ms"]
+    width = max(len(name) for name in result.classes.names)
+    for label, score, box in zip(result.labels, result.scores, result.boxes, strict=True):
+        corners = " ".join(f"{v:7.1f}" for v in box)
+        lines.append(f"  {result.classes.names[label]:<{width}}  {score:.2f}  {corners}")
+    return "\n".join(lines)

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def evaluate(
     weights: Annotated[Path | None, typer.Option(help="A .safetensors file; with --data.")] = None,
     data: Annotated[str | None, typer.Option(help="Dataset folder, or 'sample', 'sample-b'.")] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    split: Annotated[str | None, typer.Option(help="train, val or test; val.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="COCO results file; with --annotations.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="COCO ground truth file.")] = None,
-    task: Annotated[str, typer.Option(help="What to compare of predictions: bbox or segm.")] = "bbox",
+    task: Annotated[str | None, typer.Option(help="What to compare of predictions: bbox or segm; bbox.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", "--batch-size", help="Images a step; as trained.")] = None,
     imgsz: ImageSize = None,
     device: Device = None,
@@ -40,17 +40,31 @@ def evaluate(
         raise UsageError(
             "evaluate takes either --weights FILE with --data DIR, or --predictions FILE with --annotations FILE"
         )
+    of_weights = {
+        "--data": data,
+        "--split": split,
+        "--batch": batch,
+        "--imgsz": imgsz,
+        "--device": device,
+        "--threads": threads,
+        "--save-predictions": save_predictions,
+        "--pictures": pictures,
+    }
+    stray = [name for name, value in (of_weights if predictions else {"--task": task}).items() if value is not None]
+    if stray:
+        given, other = ("--predictions", "--weights") if predictions else ("--weights", "--predictions")
+        raise UsageError(f"{', '.join(stray)} has no meaning with {given}, only with {other}; leave it out")
     from visionkit.api import evaluate as job
 
     if predictions is not None and annotations is not None:
-        scores = job.evaluate_predictions(predictions, annotations, task=task)  # type: ignore[arg-type]
+        scores = job.evaluate_predictions(predictions, annotations, task=task or "bbox")  # type: ignore[arg-type]
     else:
         assert weights is not None
         with image_progress("evaluating") as listen:
             scores = job.evaluate(
                 weights,
                 data,
-                split=split,
+                split=split or "val",
                 batch=batch,
                 imgsz=imgsz,
                 device=device or "auto",

@@ -32,7 +32,7 @@ MIN_CROP = 0.3
 
 # Each setting's bounds. The upper bounds keep a picture recognisable and the affine map invertible.
 _BOUNDS: dict[str, tuple[float, float]] = {
-    "close_epochs": (0, 10_000),
+    "mosaic_epochs": (0, float("inf")),
     "degrees": (0, 180),
     "translate": (0, 0.5),
     "scale": (0, 0.9),
@@ -48,7 +48,7 @@ class AugmentSettings:
     Args:
         mosaic: probability that a sample becomes one of four images put together.
         mosaic_scale: smallest and largest scale of a mosaic's tiles, above 0 up to 4; at 1 an image fits the square.
-        close_epochs: mosaics are off in this many last epochs, 0 or more, so that training ends on true pictures.
+        mosaic_epochs: mosaics are made in this many first epochs, 0 or more; training had better end on true pictures.
         flip_left_right: probability.
         flip_up_down: probability.
         crop: probability of cutting away some of the surroundings; never cuts an object that is not ignored.
@@ -71,7 +71,7 @@ class AugmentSettings:
 
     mosaic: float = 0.0
     mosaic_scale: tuple[float, float] = (0.5, 1.25)
-    close_epochs: int = 10
+    mosaic_epochs: int = 1_000_000
     flip_left_right: float = 0.0
     flip_up_down: float = 0.0
     crop: float = 0.0

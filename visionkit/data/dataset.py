@@ -69,7 +69,7 @@ class DetectionDataset:
         if (width, height) != (annotated_width, annotated_height):
             raise DataError(
                 f"{path} is {width}x{height}, its annotations are written for {annotated_width}x{annotated_height}; "
-                "run `visionkit doctor` on the dataset"
+                "put back the image, or correct width, height and boxes in the annotation file"
             )
         rows = slice(self._offsets[index], self._offsets[index + 1])
         return Sample(

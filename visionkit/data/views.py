@@ -28,14 +28,12 @@ class TrainingView:
     Args:
         image_size: side of the network's square in pixels.
         seed: of the run, at least 0.
-        epochs: of the whole run; known here because mosaics stop `settings.close_epochs` before its end.
     """
 
     dataset: DetectionDataset
     settings: AugmentSettings
     image_size: int
     seed: int
-    epochs: int
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Sample, Frame]:
         """The sample of (epoch, draw), boxes in network pixels, and its frame.
@@ -45,7 +43,7 @@ class TrainingView:
         epoch, draw = key
         index = draw % len(self.dataset)
         generator = keyed_generator(self.seed, epoch, draw)
-        if generator.random() < self.settings.mosaic and epoch < self.epochs - self.settings.close_epochs:
+        if generator.random() < self.settings.mosaic and epoch < self.settings.mosaic_epochs:
             partners = generator.integers(len(self.dataset), size=3)
             tiles = [random_flip(self.dataset.read(i), self.settings, generator) for i in (index, *map(int, partners))]
             sample = mosaic(tiles, self.image_size, generator, self.settings.mosaic_scale, self.settings.min_visible)

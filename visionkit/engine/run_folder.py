@@ -59,7 +59,7 @@ class RunFolder:
     @property
     def first_batch(self) -> Path:
         """What the network saw of its first training images, with their boxes."""
-        return self.root / "train_batch.png"
+        return self.root / "first_batch.png"
 
     @property
     def log(self) -> Path:

@@ -18,15 +18,20 @@ class ConvNormAct(nn.Sequential):
         self.act = nn.SiLU()
 
 
-class Bottleneck(nn.Module):
-    """Two 3x3 convolutions with a residual connection. Source: He et al. 2015, section 3.1."""
+class Residual(nn.Module):
+    """A 1x1 convolution, then a 3x3, beside a shortcut. Source: Redmon and Farhadi 2018, YOLOv3, table 1 (Darknet-53),
+    without the narrowing in between.
 
-    def __init__(self, channels: int, residual: bool = True) -> None:
+    Args:
+        shortcut: whether the input is added to the result.
+    """
+
+    def __init__(self, channels: int, shortcut: bool = True) -> None:
         super().__init__()
-        self.conv1 = ConvNormAct(channels, channels, 3)
+        self.conv1 = ConvNormAct(channels, channels)
         self.conv2 = ConvNormAct(channels, channels, 3)
-        self.residual = residual
+        self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv2(self.conv1(x))
-        return x + y if self.residual else y
+        return x + y if self.shortcut else y

@@ -37,7 +37,7 @@ def match_task_aligned(
     gt_labels: Tensor,
     gt_ignore: Tensor,
     *,
-    top: int = 10,
+    top: int = 13,
     alpha: float = 1.0,
     beta: float = 6.0,
 ) -> Matches:
