@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from visionkit.backbones.csp_light import CspLight
 from visionkit.backbones.resnet import resnet18
 from visionkit.errors import UsageError
+from visionkit.models import yolo
 from visionkit.models.yolo import BINS, LossWeights, Yolo, YoloOutputs
 from visionkit.ops.anchors import anchor_points
 from visionkit.ops.boxes import box_iou
@@ -85,7 +86,7 @@ def test_every_parameter_belongs_to_exactly_one_unit(backbone: type[nn.Module]) 
 
 def test_resnet_feeds_it_through_a_narrower_neck() -> None:
     model = Yolo(resnet18(), 5).eval()
-    assert model.neck.levels == (Level(64, 8), Level(128, 16), Level(240, 32))
+    assert model.neck.levels == (Level(64, 8), Level(128, 16), Level(256, 32))
     outputs = model(images())
     assert outputs.class_logits.shape == (2, 84, 5)
     loss = model.loss(outputs, [target([[4, 4, 40, 40]], [2]), target()]).total
@@ -112,7 +113,9 @@ def test_rows_are_in_the_order_of_their_points(model: Yolo) -> None:
     with torch.no_grad():
         change = (model(spot).side_logits - model(grey).side_logits)[0].abs().sum(-1)
     fine = change[: 8 * 16].view(8, 16)
-    assert divmod(fine.argmax().item(), 16) == (5, 12)
+    row, column = divmod(fine.argmax().item(), 16)
+    assert abs(row - 5) <= 1
+    assert abs(column - 12) <= 1
 
 
 def test_a_fresh_head_finds_everything_rare_and_every_side_even(model: Yolo) -> None:
@@ -242,7 +245,7 @@ def test_a_tiny_box_between_the_cells_is_learnt(model: Yolo) -> None:
     assert outputs.class_logits.grad is not None
     assert outputs.side_logits.grad is not None
     learning = outputs.side_logits.grad.abs().sum(-1)[0] > 0
-    assert learning.sum() == 10
+    assert learning.sum() == 12  # the four points around it at each of three strides
     # The class is asked for as much as the best box overlaps: gradient = score - IoU (about 16 / 120^2), divided by 1.
     score, asked = outputs.class_logits.detach().sigmoid(), 16 / 120**2
     pulled = (score - outputs.class_logits.grad)[0, learning].amax(0)
@@ -260,16 +263,21 @@ def test_the_order_of_truths_does_not_matter(model: Yolo) -> None:
         assert {k: v.item() for k, v in mixed.items()} == pytest.approx({k: v.item() for k, v in plain.items()})
 
 
-def test_no_gradient_flows_through_the_matching(model: Yolo) -> None:
-    # The gradient is that of the loss with its targets held: a step against it lowers the loss.
-    learner = copy.deepcopy(model)
+def test_no_gradient_flows_through_the_matching(model: Yolo, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The gradient is that of the loss with its targets held.
     truth = [target([[4, 4, 40, 40]], [2]), target([[20, 20, 60, 50]], [0])]
-    before = learner.loss(learner(images()), truth).total
-    before.backward()
-    with torch.no_grad():
-        for parameter in learner.parameters():
-            parameter.sub_(1e-4 * parameter.grad)
-    assert learner.loss(learner(images()), truth).total < before
+
+    def gradients() -> list[torch.Tensor]:
+        learner = copy.deepcopy(model)
+        learner.loss(learner(images()), truth).total.backward()
+        return [p.grad for p in learner.parameters() if p.grad is not None]
+
+    free = gradients()
+    held = yolo._match_batch(model(images()), truth)
+    monkeypatch.setattr(yolo, "_match_batch", lambda outputs, targets: held)
+    assert len(free) > 100
+    for ours, theirs in zip(free, gradients(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 # predict --------------------------------------------------------------------------------------------------------------
