@@ -82,5 +82,5 @@ def test_refuses_an_image_without_a_file(tiny_split):
 
 def test_refuses_an_image_of_another_size_than_annotated(tiny_split):
     resized = replace(tiny_split, images=(replace(tiny_split.images[0], width=600),))
-    with pytest.raises(DataError, match=r"0\.png is 60x40, its annotations are written for 600x40; run `visionkit doc"):
+    with pytest.raises(DataError, match=r"0\.png is 60x40, its annotations are written for 600x40; put back the image"):
         DetectionDataset(resized).read(0)

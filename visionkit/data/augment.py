@@ -32,7 +32,7 @@ MIN_CROP = 0.3
 
 # Each setting's bounds. The upper bounds keep a picture recognisable and the affine map invertible.
 _BOUNDS: dict[str, tuple[float, float]] = {
-    "mosaic_epochs": (0, float("inf")),
+    "mosaic_epochs": (0, 10**9),
     "degrees": (0, 180),
     "translate": (0, 0.5),
     "scale": (0, 0.9),
