@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from visionkit.data import sample
+from visionkit.data import sample_scene
 from visionkit.data.sample import CLASSES, render_sample
 from visionkit.errors import UsageError
 
@@ -45,7 +45,7 @@ def test_box_is_tight_on_the_visible_mask_and_area_counts_it(train):
         rows, columns = np.nonzero(mask)
         x, y, w, h = annotation["bbox"]
         assert (x, y, x + w, y + h) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-        assert annotation["area"] == mask.sum() >= sample.MIN_PIXELS
+        assert annotation["area"] == mask.sum() >= sample_scene.MIN_PIXELS
 
 
 def test_visible_masks_do_not_overlap_and_semantic_masks_are_their_union(rendered, train):
