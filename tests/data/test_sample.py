@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from visionkit.data import sample_scene
+from visionkit.data import sample, sample_scene
 from visionkit.data.sample import CLASSES, render_sample
 from visionkit.errors import UsageError
 
@@ -113,20 +113,20 @@ def test_uncompressed_rle_counts_down_the_columns_and_starts_with_background():
 
 
 def test_an_object_may_be_covered_to_the_limit_and_not_beyond():
-    things = [sample.Thing(label=0, full_area=400)]
-    scene = sample.Scene(np.zeros((40, 40, 3), np.float32), np.full((40, 40), -1, np.int16), things)
+    things = [sample_scene.Thing(label=0, full_area=400)]
+    scene = sample_scene.Scene(np.zeros((40, 40, 3), np.float32), np.full((40, 40), -1, np.int16), things)
     scene.owner[10:30, 10:30] = 0  # 20 x 20 = 400 pixels
     cover = np.ones((20, 12), bool)  # 20 x 12 = 240 covered, 160 left: 160 / 400 = 0.40
-    assert sample._truth_survives(scene, cover, 10, 10, is_object=True)
-    assert not sample._truth_survives(scene, np.ones((20, 13), bool), 10, 10, is_object=True)  # 140 / 400 = 0.35
+    assert sample_scene._truth_survives(scene, cover, 10, 10, is_object=True)
+    assert not sample_scene._truth_survives(scene, np.ones((20, 13), bool), 10, 10, is_object=True)  # 140 / 400 = 0.35
 
 
 def test_an_object_may_leave_the_image_to_the_limit_and_not_beyond():
-    scene = sample.Scene(np.zeros((40, 40, 3), np.float32), np.full((40, 40), -1, np.int16))
+    scene = sample_scene.Scene(np.zeros((40, 40, 3), np.float32), np.full((40, 40), -1, np.int16))
     solid = np.ones((20, 20), bool)
-    assert sample._truth_survives(scene, solid, -12, 5, is_object=True)  # 8 of 20 columns inside: 0.40
-    assert not sample._truth_survives(scene, solid, -13, 5, is_object=True)  # 7 of 20: 0.35
-    assert sample._truth_survives(scene, solid, -50, 5, is_object=False)  # a distractor need not be seen
+    assert sample_scene._truth_survives(scene, solid, -12, 5, is_object=True)  # 8 of 20 columns inside: 0.40
+    assert not sample_scene._truth_survives(scene, solid, -13, 5, is_object=True)  # 7 of 20: 0.35
+    assert sample_scene._truth_survives(scene, solid, -50, 5, is_object=False)  # a distractor need not be seen
 
 
 def test_same_arguments_same_bytes_and_another_seed_other_pictures(tmp_path):

@@ -4,8 +4,9 @@ Two sets with no class in common, `a` to learn from and `b` to fine-tune on, mad
 shape AND a texture, colour says nothing, and things of no class (bars with the same textures, plain blobs) lie
 between. What is promised about the truth:
 
-- Every object that is drawn is annotated. An object that would show less than `sample_scene.MIN_SHARE` of itself or less than
-  `MIN_PIXELS` pixels, or would hide another one that far, is never drawn; so nothing half-hidden counts as background.
+- Every object that is drawn is annotated. An object that would show less than `MIN_SHARE` of itself or less than
+  `MIN_PIXELS` pixels (see `sample_scene`), or would hide another one that far, is never drawn:
+  nothing half-hidden counts as background.
 - Boxes and masks are of the visible part, and `area` counts the mask's pixels. Masks are RLE because a polygon cannot
   tell an occluded, multi-part or hollow shape exactly: compressed for objects, uncompressed for crowds, as in COCO.
 - A crowd is a dense cluster of one class under one annotation with `iscrowd` 1.
