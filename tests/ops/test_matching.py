@@ -22,17 +22,24 @@ def match(
     strides: Tensor = STRIDES,
     top: int = 10,
 ) -> Matches:
-    """Match with one class and even scores where the test is not about them."""
-    return match_task_aligned(
-        torch.full((len(points), 1), 0.5) if scores is None else scores,
-        boxes,
-        points,
-        strides,
-        torch.tensor(gt_boxes).reshape(-1, 4),
-        torch.tensor(labels or [0] * len(gt_boxes), dtype=torch.int64),
-        torch.tensor(ignore or [False] * len(gt_boxes), dtype=torch.bool),
+    """Match one image, with one class and even scores where the test is not about them."""
+    return match_image(
+        scores=torch.full((len(points), 1), 0.5) if scores is None else scores,
+        boxes=boxes,
+        points=points,
+        strides=strides,
+        gt_boxes=torch.tensor(gt_boxes).reshape(-1, 4),
+        gt_labels=torch.tensor(labels or [0] * len(gt_boxes), dtype=torch.int64),
+        gt_ignore=torch.tensor(ignore or [False] * len(gt_boxes), dtype=torch.bool),
         top=top,
     )
+
+
+def match_image(scores: Tensor, boxes: Tensor, *, top: int = 13, **scene: Tensor) -> Matches:
+    """The matches of a batch of one, without its first dimension."""
+    image = torch.zeros(len(scene["gt_boxes"]), dtype=torch.int64)
+    matches = match_task_aligned(scores[None], boxes[None], **scene, gt_image=image, top=top)
+    return Matches(matches.gt_index[0], matches.label[0], matches.quality[0])
 
 
 def iou(a: list[float], b: list[float]) -> float:
@@ -220,18 +227,36 @@ def random_scene(seed: int, truths: int, crowds: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize(("truths", "crowds", "top"), [(1, 0, 10), (8, 0, 10), (30, 3, 10), (5, 2, 3)])
 def test_equals_the_loop(seed: int, truths: int, crowds: int, top: int) -> None:
     scene = random_scene(seed, truths, crowds)
-    matches = match_task_aligned(**scene, top=top)
+    matches = match_image(**scene, top=top)
     gt_index, label, quality = match_by_loop(**scene, top=top)
     assert matches.label.tolist() == label
     assert matches.gt_index.tolist() == gt_index
     torch.testing.assert_close(matches.quality, torch.tensor(quality), rtol=1e-3, atol=1e-6)
 
 
+def test_a_batch_equals_its_images_one_by_one() -> None:
+    # The second image has no truth, the last only crowds; the truths of the third and first stand mixed.
+    scenes = [random_scene(0, 6, 1), random_scene(1, 0, 0), random_scene(2, 9, 0), random_scene(3, 2, 2)]
+    image = torch.repeat_interleave(torch.arange(4), torch.tensor([len(s["gt_labels"]) for s in scenes]))
+    order = torch.randperm(len(image), generator=torch.Generator().manual_seed(0))
+    rows = {name: torch.cat([s[name] for s in scenes])[order] for name in ("gt_boxes", "gt_labels", "gt_ignore")}
+    scores, boxes = (torch.stack([s[name] for s in scenes]) for name in ("scores", "boxes"))
+    points, strides = scenes[0]["points"], scenes[0]["strides"]
+    batch = match_task_aligned(scores, boxes, points, strides, **rows, gt_image=image[order])
+    for b, scene in enumerate(scenes):
+        alone = match_image(**scene)
+        positive = alone.label == POSITIVE
+        assert torch.equal(batch.label[b], alone.label)
+        assert torch.equal(batch.quality[b], alone.quality)
+        taken = rows["gt_boxes"][batch.gt_index[b, positive]]
+        assert torch.equal(taken, scene["gt_boxes"][alone.gt_index[positive]])
+
+
 def test_the_order_of_truths_does_not_matter() -> None:
     scene = random_scene(0, truths=12, crowds=2)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
     shuffled = {**scene, **{name: scene[name][order] for name in ("gt_boxes", "gt_labels", "gt_ignore")}}
-    plain, mixed = match_task_aligned(**scene), match_task_aligned(**shuffled)
+    plain, mixed = match_image(**scene), match_image(**shuffled)
     positive = plain.label == POSITIVE
     assert torch.equal(plain.label, mixed.label)
     assert torch.equal(plain.quality, mixed.quality)
@@ -242,5 +267,5 @@ def test_matching_takes_no_gradient() -> None:
     scene = random_scene(0, truths=3, crowds=1)
     scene["scores"].requires_grad_()
     scene["boxes"].requires_grad_()
-    matches = match_task_aligned(**scene)
+    matches = match_image(**scene)
     assert not matches.quality.requires_grad

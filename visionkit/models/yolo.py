@@ -233,24 +233,18 @@ class _BatchTruth:
 
 @torch.no_grad()
 def _match_batch(outputs: YoloOutputs, targets: Sequence[Target]) -> _BatchTruth:
-    # The scores, until each image's are overwritten by what they should be.
-    soft_classes = outputs.class_logits.float().sigmoid()
-    weights = torch.ones_like(soft_classes[..., 0])
-    boxes = outputs.boxes()
-    images, points, gt_boxes, qualities = [], [], [], []
-    for b, target in enumerate(targets):
-        matches = match_task_aligned(
-            soft_classes[b], boxes[b], outputs.points, outputs.strides, target.boxes, target.labels, target.ignore
-        )
-        positive = (matches.label == POSITIVE).nonzero().squeeze(1)
-        gt_index, quality = matches.gt_index[positive], matches.quality[positive]
-        soft_classes[b] = 0
-        soft_classes[b, positive, target.labels[gt_index]] = quality
-        weights[b] = matches.label != IGNORE
-        images.append(torch.full_like(positive, b))
-        points.append(positive)
-        gt_boxes.append(target.boxes[gt_index])
-        qualities.append(quality)
-    return _BatchTruth(
-        soft_classes, weights, (torch.cat(images), torch.cat(points)), torch.cat(gt_boxes), torch.cat(qualities)
+    scores = outputs.class_logits.float().sigmoid()
+    gt_boxes, gt_labels, gt_ignore = (
+        torch.cat([getattr(target, name) for target in targets]) for name in ("boxes", "labels", "ignore")
     )
+    counts = torch.tensor([len(target.labels) for target in targets], device=scores.device)
+    gt_image = torch.arange(len(targets), device=scores.device).repeat_interleave(counts)
+    matches = match_task_aligned(
+        scores, outputs.boxes(), outputs.points, outputs.strides, gt_boxes, gt_labels, gt_ignore, gt_image
+    )
+    image, point = (matches.label == POSITIVE).nonzero().unbind(1)
+    gt_index, quality = matches.gt_index[image, point], matches.quality[image, point]
+    soft_classes = torch.zeros_like(scores)
+    soft_classes[image, point, gt_labels[gt_index]] = quality
+    weights = (matches.label != IGNORE).float()
+    return _BatchTruth(soft_classes, weights, (image, point), gt_boxes[gt_index], quality)
