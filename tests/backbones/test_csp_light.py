@@ -25,7 +25,7 @@ def test_every_parameter_belongs_to_exactly_one_unit() -> None:
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (96, 160), (32, 32)])
 def test_maps_have_the_published_channels_and_strides(height: int, width: int) -> None:
     model = CspLight()
-    assert model.levels == (Level(80, 8), Level(144, 16), Level(240, 32))
+    assert model.levels == (Level(64, 8), Level(128, 16), Level(192, 32))
     for level, level_map in zip(model.levels, model.eval()(torch.rand(2, 3, height, width)), strict=True):
         assert level_map.shape == (2, level.channels, height // level.stride, width // level.stride)
 
@@ -55,7 +55,7 @@ def test_every_parameter_gets_a_gradient() -> None:
 
 def test_no_image() -> None:
     assert [m.shape for m in CspLight().eval()(torch.zeros(0, 3, 64, 64))] == [
-        (0, 80, 8, 8),
-        (0, 144, 4, 4),
-        (0, 240, 2, 2),
+        (0, 64, 8, 8),
+        (0, 128, 4, 4),
+        (0, 192, 2, 2),
     ]

@@ -27,13 +27,13 @@ def test_equals_the_formula() -> None:
         value = math.sin(step)
         set_weight(model, value)
         average.update(model, step)
-        expected += (value - expected) / min(step + 1, 10)
+        expected += (value - expected) * max(5 / (step + 4), 1 / 10)
         assert average.model.get_parameter("weight").item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_follows_quickly_at_first_and_slowly_later() -> None:
-    # Horizon 1000, a weight that jumps from 0 to 1: after step 1 the mean of two, then a share that stops at 1/1000.
-    for step, near in ((1, 1 / 2), (700, 1 / 701), (100_000, 1 / 1000)):
+    # Horizon 1000, a weight that jumps from 0 to 1: a share of 5 / (step + 4), at step 1 all of it, down to 1/1000.
+    for step, near in ((1, 1), (6, 5 / 10), (496, 5 / 500), (4996, 1 / 1000), (100_000, 1 / 1000)):
         model = one_weight(0)
         average = WeightAverage(model, horizon=1000)
         set_weight(model, 1)
@@ -59,13 +59,15 @@ def test_frozen_weights_keep_their_bits() -> None:
     assert torch.equal(average.model.get_parameter("0.weight"), model[0].weight)
 
 
-def test_running_statistics_are_the_models() -> None:
+def test_running_statistics_are_averaged_with_the_weights_they_belong_to() -> None:
     model = nn.BatchNorm1d(2)
-    average = WeightAverage(model, horizon=1000)
+    average = WeightAverage(model, horizon=2)
+    before = average.model.get_buffer("running_mean").clone()
     model(torch.randn(8, 2))
-    average.update(model, 1)
-    for name, buffer in model.named_buffers():
-        assert torch.equal(average.model.get_buffer(name), buffer)
+    average.update(model, 100)  # a share of 1/2
+    after = model.get_buffer("running_mean")
+    torch.testing.assert_close(average.model.get_buffer("running_mean"), (before + after) / 2)
+    assert torch.equal(average.model.get_buffer("num_batches_tracked"), model.get_buffer("num_batches_tracked"))
 
 
 def test_the_copy_is_in_eval_and_learns_nothing_itself() -> None:

@@ -38,7 +38,7 @@ def test_a_group_without_parameters_is_left_out() -> None:
 
 
 def test_settings_reach_the_optimizer() -> None:
-    adamw = build_optimizer(small_model(), TrainSettings(lr=0.01, momentum=0.8, weight_decay=0.1))
+    adamw = build_optimizer(small_model(), TrainSettings(optimizer="adamw", lr=0.01, momentum=0.8, weight_decay=0.1))
     assert isinstance(adamw, torch.optim.AdamW)
     assert [group["lr"] for group in adamw.param_groups] == [0.01, 0.01]
     assert [group["betas"] for group in adamw.param_groups] == [(0.8, 0.999)] * 2
@@ -47,6 +47,30 @@ def test_settings_reach_the_optimizer() -> None:
     sgd = build_optimizer(small_model(), TrainSettings(optimizer="sgd", momentum=0.8))
     assert isinstance(sgd, torch.optim.SGD)
     assert all(group["momentum"] == 0.8 and group["nesterov"] for group in sgd.param_groups)
+
+
+def test_muon_takes_the_weights_between_input_and_output() -> None:
+    pixels, depthwise, hidden = (
+        nn.Conv2d(3, 8, 3, bias=False),
+        nn.Conv2d(8, 8, 3, groups=8, bias=False),
+        nn.Conv2d(8, 8, 1, bias=False),
+    )
+    predictor = nn.Conv2d(8, 2, 1)
+    model = nn.Sequential(pixels, nn.BatchNorm2d(8), depthwise, hidden, predictor)
+    muon = build_optimizer(model, TrainSettings(optimizer="muon", lr=0.01, weight_decay=0.1))
+    assert [(g["orthogonal"], g["weight_decay"], len(g["params"])) for g in muon.param_groups] == [
+        (True, 0.1, 1),  # hidden
+        (False, 0.1, 3),  # pixels, depthwise, the predictor's weight
+        (False, 0.0, 3),  # the norm's scale and shift, the predictor's bias
+    ]
+    assert muon.param_groups[0]["params"][0] is hidden.weight
+
+
+def test_frozen_matrices_are_not_muons() -> None:
+    model = nn.Sequential(nn.Conv2d(8, 8, 1, bias=False), nn.Conv2d(8, 2, 1))
+    model[0].requires_grad_(False)
+    muon = build_optimizer(model, TrainSettings(optimizer="muon"))
+    assert not any(group["orthogonal"] for group in muon.param_groups)
 
 
 def test_sgd_without_momentum_has_no_nesterov() -> None:

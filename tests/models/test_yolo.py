@@ -71,7 +71,7 @@ def test_units_are_the_ten_of_the_backbone_then_neck_and_head(model: Yolo) -> No
     names = [unit.name for unit in model.units]
     assert names[:10] == [f"backbone.{unit.name}" for unit in CspLight().units]
     assert names[10:] == [
-        *("neck.lateral", "neck.top_down", "neck.down", "neck.bottom_up"),
+        *("neck.top_down", "neck.down", "neck.bottom_up"),
         *("head.class_towers", "head.side_towers", "head.class_predictors", "head.side_predictors"),
     ]
 

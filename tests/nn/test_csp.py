@@ -25,12 +25,12 @@ def test_convolution_keeps_or_halves_the_size(kernel: int, stride: int, side: in
     assert block(torch.rand(2, 3, 7, 7)).shape == (2, 5, side, side)
 
 
-def test_convolution_block_is_convolution_norm_silu() -> None:
+def test_convolution_block_is_convolution_norm_hard_swish() -> None:
     block = ConvNormAct(2, 4, 3).eval()
     random_norms(block)
     x = torch.randn(1, 2, 5, 5)
     normed = block.norm(F.conv2d(x, block.conv.weight, padding=1))
-    torch.testing.assert_close(block(x), normed * normed.sigmoid())
+    torch.testing.assert_close(block(x), normed * (normed + 3).clamp(0, 6) / 6)
     assert {name for name, _ in block.named_parameters()} == {"conv.weight", "norm.weight", "norm.bias"}
 
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+DECAY = 4
+"""Shamir and Zhang's eta: the average looks back over a fifth of the steps taken."""
 
 
 class WeightAverage:
     """A copy of a model whose weights follow the trained ones slowly.
 
-    Source: Polyak and Juditsky 1992, in the exponential form of Tarvainen and Valpola 2017, Mean Teacher. Until step
-    `horizon` it is the plain mean of all steps, or the first random weights would linger.
+    Source: the exponential average of Tarvainen and Valpola 2017, Mean Teacher; before its horizon is reached, the
+    polynomial-decay average of Shamir and Zhang 2013, "Stochastic Gradient Descent for Non-smooth Optimization",
+    section 4, which looks back over a share of the steps taken, so that the first random weights do not linger.
 
     Frozen tensors are equal in both and never touched, so that not even rounding can move them.
 
     Args:
         model: the model in training.
-        horizon: optimizer steps that the average looks back.
+        horizon: the most optimizer steps that the average looks back.
     """
 
     def __init__(self, model: nn.Module, horizon: int) -> None:
@@ -28,10 +32,15 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Take one optimizer step's weights in; `step` counts from 1."""
-        share = 1 / min(step + 1, self.horizon)
+        share = max((DECAY + 1) / (step + DECAY), 1 / self.horizon)
         averages = dict(self.model.named_parameters())
-        learnt = [(averages[name], p) for name, p in model.named_parameters() if p.requires_grad]
-        torch._foreach_lerp_([a for a, _ in learnt], [p for _, p in learnt], share)
-        # Running statistics are averages already.
+        learnt: list[tuple[Tensor, Tensor]] = [
+            (averages[name], p) for name, p in model.named_parameters() if p.requires_grad
+        ]
+        # Running statistics too: today's belong to today's weights, not to the mean of yesterday's.
         for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
-            average.copy_(buffer)
+            if buffer.is_floating_point():
+                learnt.append((average, buffer))
+            else:
+                average.copy_(buffer)
+        torch._foreach_lerp_([a for a, _ in learnt], [value for _, value in learnt], share)

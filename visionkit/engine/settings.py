@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-OptimizerName = Literal["adamw", "sgd"]
+OptimizerName = Literal["muon", "adamw", "sgd"]
 
 
 class TrainSettings(BaseModel):
@@ -17,14 +17,16 @@ class TrainSettings(BaseModel):
     epochs: int = Field(100, ge=1, description="passes over the training images")
     batch: int = Field(16, ge=1, description="images a forward pass")
     accumulate: int = Field(1, ge=1, description="forward passes an optimizer step")
-    optimizer: OptimizerName = Field("adamw", description="adamw or sgd (with Nesterov momentum)")
+    optimizer: OptimizerName = Field("muon", description="muon, adamw, or sgd (with Nesterov momentum)")
     lr: float = Field(2e-3, gt=0, description="highest learning rate; 0.01 for sgd")
     final_lr: float = Field(0.02, ge=0, le=1, description="where the learning rate ends, as a share of lr")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd, first beta of adamw")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd, first beta of adamw and of muon's adamw")
     weight_decay: float = Field(0.05, ge=0, description="never on norms and biases; 0.0005 for sgd, which couples it")
     warmup_epochs: float = Field(3.0, ge=0, description="epochs of linear warm-up, at most a fifth of all")
     clip_norm: float = Field(10.0, gt=0, description="largest norm of the whole gradient")
-    ema_horizon: int = Field(0, ge=0, description="optimizer steps the weight average looks back; 0: a fifth of all")
+    ema_horizon: int = Field(
+        3000, ge=1, description="most optimizer steps the weight average looks back; never over a fifth of those taken"
+    )
     patience: int = Field(0, ge=0, description="stop after so many evaluations without a better AP; 0 never stops")
     evaluate_every: int = Field(
         0, ge=0, description="epochs between evaluations; 0 lets the run evaluate some 50 times"

@@ -59,8 +59,7 @@ class TrainingState:
     @classmethod
     def begin(cls, model: nn.Module, settings: TrainSettings, batches_per_epoch: int) -> TrainingState:
         """The state before step 1 of a model that is already on its device and frozen where it should be."""
-        horizon = settings.ema_horizon or min(3000, max(1, settings.total_steps(batches_per_epoch) // 5))
-        return cls(model, WeightAverage(model, horizon), build_optimizer(model, settings))
+        return cls(model, WeightAverage(model, settings.ema_horizon), build_optimizer(model, settings))
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,150 @@
+"""Muon: what its steps are, against numbers by hand and against the paper's loop."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from visionkit.engine.muon import Muon, orthogonalised
+
+
+def group(*params: Tensor, orthogonal: bool = True, weight_decay: float = 0.0) -> dict[str, object]:
+    return {"params": list(params), "orthogonal": orthogonal, "weight_decay": weight_decay}
+
+
+def weight(rows: int, columns: int, seed: int = 0) -> nn.Parameter:
+    return nn.Parameter(torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)))
+
+
+# The orthogonal matrix ------------------------------------------------------------------------------------------------
+
+
+def newton_schulz(matrix: Tensor) -> Tensor:
+    """The paper's loop, on the matrix itself."""
+    x: Tensor = matrix / matrix.norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (4, 4), (16, 144), (144, 16), (1, 9)])
+def test_equals_the_papers_loop(rows: int, columns: int) -> None:
+    matrices = torch.randn(3, rows, columns, generator=torch.Generator().manual_seed(rows))
+    expected = torch.stack([newton_schulz(matrix.double()) for matrix in matrices])
+    torch.testing.assert_close(orthogonalised(matrices).double(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_singular_values_come_near_one_and_vectors_stay() -> None:
+    u, _ = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0)))
+    v, _ = torch.linalg.qr(torch.randn(30, 8, generator=torch.Generator().manual_seed(1)))
+    values = torch.tensor([9.0, 5, 3, 1, 0.7, 0.5, 0.2, 0.1])  # 0.1 is a hundredth of the norm, 10.9
+    result = orthogonalised((u * values @ v.T)[None])[0]
+    inside = u.T @ result @ v
+    assert (inside.diagonal() > 0.65).all()
+    assert (inside.diagonal() < 1.25).all()
+    assert (inside - inside.diagonal().diag()).abs().max() < 1e-3
+
+
+def test_a_gradient_of_zeros_stays_zero() -> None:
+    assert orthogonalised(torch.zeros(2, 3, 5)).tolist() == torch.zeros(2, 3, 5).tolist()
+
+
+# Steps ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_by_hand() -> None:
+    # One matrix of one element: its direction is the sign of the gradient times the polynomial's value p at 1, five
+    # times applied. Step: lr * 0.2 * sqrt(1) * p. Decay goes first: 3 * (1 - 0.1 * 0.5).
+    p = 1.0
+    for _ in range(5):
+        p = 3.4445 * p - 4.7750 * p**3 + 2.0315 * p**5
+    parameter = nn.Parameter(torch.tensor([[3.0]]))
+    parameter.grad = torch.tensor([[-7.0]])
+    Muon([group(parameter, weight_decay=0.5)], lr=0.1).step()
+    assert parameter.item() == pytest.approx(3 * 0.95 + 0.1 * 0.2 * p, abs=1e-5)
+
+
+def test_the_size_of_a_step_is_adamws() -> None:
+    # Root mean square 0.2 * lr, whatever the shape and the size of the gradient.
+    for rows, columns in ((16, 16), (32, 288), (288, 32)):
+        parameter = weight(rows, columns)
+        before = parameter.detach().clone()
+        parameter.grad = 1e-4 * torch.randn(rows, columns, generator=torch.Generator().manual_seed(1))
+        Muon([group(parameter)], lr=0.01).step()
+        assert (parameter - before).square().mean().sqrt().item() == pytest.approx(0.2 * 0.01, rel=0.2)
+
+
+def test_momentum_looks_ahead() -> None:
+    # With gradients g and then 0 the second direction is that of g still: momentum goes on.
+    parameter = weight(4, 6)
+    muon = Muon([group(parameter)], lr=0.01)
+    parameter.grad = torch.randn(4, 6, generator=torch.Generator().manual_seed(2))
+    start = parameter.detach().clone()
+    muon.step()
+    first = parameter.detach() - start
+    parameter.grad = torch.zeros(4, 6)
+    muon.step()
+    torch.testing.assert_close(parameter.detach() - start - first, first, rtol=1e-3, atol=1e-6)
+
+
+def test_several_matrices_of_one_shape_equal_each_alone() -> None:
+    together, alone = [weight(4, 6, seed) for seed in range(3)], [weight(4, 6, seed) for seed in range(3)]
+    for a, b in zip(together, alone, strict=True):
+        a.grad = torch.randn(4, 6)
+        b.grad = a.grad.clone()
+    Muon([group(*together)], lr=0.01).step()
+    for b in alone:
+        Muon([group(b)], lr=0.01).step()
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_the_other_groups_are_adamws() -> None:
+    ours, theirs = weight(3, 5), weight(3, 5)
+    muon = Muon([group(ours, orthogonal=False, weight_decay=0.1)], lr=0.01)
+    adamw = torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.1, fused=True)
+    for seed in range(5):
+        gradient = torch.randn(3, 5, generator=torch.Generator().manual_seed(seed))
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        muon.step()
+        adamw.step()
+    assert torch.equal(ours, theirs)
+
+
+def test_a_parameter_without_gradient_stays() -> None:
+    parameter = weight(2, 2)
+    before = parameter.detach().clone()
+    Muon([group(parameter, weight_decay=0.5)], lr=0.1).step()
+    assert torch.equal(parameter, before)
+
+
+def test_goes_on_from_its_state() -> None:
+    def model() -> nn.Sequential:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 1))
+
+    def optimizer(net: nn.Sequential) -> Muon:
+        return Muon([group(*net[0].parameters()), group(*net[1].parameters(), orthogonal=False)], lr=0.01)
+
+    def learn(net: nn.Sequential, muon: Muon, steps: range) -> None:
+        for step in steps:
+            x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+            muon.zero_grad()
+            net(x).square().mean().backward()
+            muon.step()
+
+    whole = model()
+    learn(whole, optimizer(whole), range(6))
+    first = model()
+    muon = optimizer(first)
+    learn(first, muon, range(3))
+    saved = copy.deepcopy((first.state_dict(), muon.state_dict()))
+    second = model()
+    second.load_state_dict(saved[0])
+    resumed = optimizer(second)
+    resumed.load_state_dict(saved[1])
+    learn(second, resumed, range(3, 6))
+    for a, b in zip(whole.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
