@@ -53,3 +53,14 @@ def test_pinned_images_stay_channels_last():
     images = pack([item(1, 1), item(1, 2)]).pin_memory().images
     assert images.is_pinned()
     assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_images_that_lie_in_the_batch_are_not_copied():
+    images = np.zeros((2, 4, 4, 3), np.uint8)
+    items = [item(1, 5), item(0, 6)]
+    for place, (sample, _) in zip(images, items, strict=True):
+        place[:] = sample.image
+    packed = pack(items, images)
+    assert np.shares_memory(packed.images.numpy(), images)
+    assert torch.equal(packed.images, pack(items).images)
+    assert packed.images.is_contiguous(memory_format=torch.channels_last)

@@ -8,7 +8,7 @@ import pytest
 
 from visionkit.classes import ClassTable
 from visionkit.data.dataset import DetectionDataset
-from visionkit.errors import DataError
+from visionkit.errors import DataError, UsageError
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
 
 
@@ -84,3 +84,58 @@ def test_refuses_an_image_of_another_size_than_annotated(tiny_split):
     resized = replace(tiny_split, images=(replace(tiny_split.images[0], width=600),))
     with pytest.raises(DataError, match=r"0\.png is 60x40, its annotations are written for 600x40; put back the image"):
         DetectionDataset(resized).read(0)
+
+
+def test_cached_samples_are_those_of_the_files(tiny_split):
+    cached, uncached = DetectionDataset(tiny_split, cache="ram"), DetectionDataset(tiny_split)
+    assert (cached.cache_words, uncached.cache_words) == (
+        "10 images cached in RAM, 0.00 GB",
+        "images not cached",
+    )
+    for _ in range(2):
+        for index in range(10):
+            mine, other = cached.read(index), uncached.read(index)
+            np.testing.assert_array_equal(mine.image, other.image)
+            np.testing.assert_array_equal(mine.boxes, other.boxes)
+
+
+def test_cached_image_is_read_once(tiny_split, tmp_path):
+    path = tmp_path / "moved.png"
+    path.write_bytes(tiny_split.images[0].path.read_bytes())
+    dataset = DetectionDataset(replace(tiny_split, images=(replace(tiny_split.images[0], path=path),)), cache="ram")
+    first = dataset.read(0).image
+    path.unlink()
+    np.testing.assert_array_equal(dataset.read(0).image, first)
+
+
+def test_cached_pixels_are_write_protected(tiny_split):
+    image = DetectionDataset(tiny_split, cache="ram").read(0).image
+    with pytest.raises(ValueError, match="read-only"):
+        image[0, 0] = 0
+
+
+def test_cache_stays_behind_when_the_dataset_is_sent_away(tiny_split):
+    dataset = DetectionDataset(tiny_split, cache="ram")
+    dataset.read(3)
+    sent = pickle.loads(pickle.dumps(dataset))
+    np.testing.assert_array_equal(sent.read(3).image, dataset.read(3).image)
+
+
+def test_image_of_another_size_is_refused_with_a_cache_too(tiny_split):
+    resized = replace(tiny_split, images=(replace(tiny_split.images[0], width=600),))
+    dataset = DetectionDataset(resized, cache="ram")
+    for _ in range(2):
+        with pytest.raises(DataError, match="its annotations are written for 600x40"):
+            dataset.read(0)
+
+
+def test_memory_that_is_refused_switches_auto_off_and_fails_ram(tiny_split, monkeypatch):
+    def refuse(sizes):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("visionkit.data.dataset.ImageCache", refuse)
+    dataset = DetectionDataset(tiny_split, cache="auto")
+    assert dataset.cache_words == "images not cached: the system gives no memory for it (Cannot allocate memory)"
+    assert dataset.read(0).image.shape == (40, 60, 3)
+    with pytest.raises(UsageError, match=r"gives no memory for cache ram \(Cannot allocate memory\); use --cache off"):
+        DetectionDataset(tiny_split, cache="ram")

@@ -160,3 +160,51 @@ def test_training_without_augmentation_shows_what_evaluation_shows(tiny_split):
     for batch in training_loader(view, plan, workers=0):
         for image, image_id in zip(batch.images, batch.image_ids, strict=True):
             assert image.permute(1, 2, 0).numpy().tobytes() == seen[image_id - 100][0].image.tobytes()
+
+
+# --- cache and sizes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("workers", "start_method"), [(0, None), (2, "fork"), (2, "spawn")])
+def test_cache_changes_no_byte(view, tiny_split, workers, start_method):
+    cached = replace(view, dataset=DetectionDataset(tiny_split, cache="ram"))
+    assert bytes_of_run(cached, workers=workers, start_method=start_method) == bytes_of_run(view)
+
+
+def test_forked_workers_fill_the_cache_of_all(tiny_split, tmp_path):
+    """Once workers have read every image, this process needs no file any more."""
+    images = []
+    for image in tiny_split.images:
+        path = tmp_path / image.path.name
+        path.write_bytes(image.path.read_bytes())
+        images.append(replace(image, path=path))
+    view = EvaluationView(DetectionDataset(replace(tiny_split, images=tuple(images)), cache="ram"), 32)
+    seen = [bytes_of(b) for b in evaluation_loader(view, batch=4, workers=2, start_method="fork")]
+    for image in images:
+        image.path.unlink()
+    assert [bytes_of(b) for b in evaluation_loader(view, batch=4, workers=0)] == seen
+
+
+def multi_scale(view):
+    return replace(view, image_size=128, settings=replace(view.settings, multi_scale=0.5))
+
+
+def test_batches_of_one_size_each_and_of_several(view):
+    sizes = [batch.images.shape for batch in training_loader(multi_scale(view), PLAN, workers=0)]
+    assert {shape[:2] for shape in sizes} == {(4, 3)}
+    assert all(height == width and height in range(64, 193, 32) for _, _, height, width in sizes)
+    assert len(set(sizes)) > 2
+
+
+@pytest.mark.parametrize("start_step", [0, 5])
+def test_sizes_depend_neither_on_workers_nor_on_where_a_run_stopped(view, start_step):
+    view = multi_scale(view)
+    assert bytes_of_run(view, workers=2, start_step=start_step) == bytes_of_run(view)[start_step:]
+
+
+def test_processes_agree_on_sizes(view):
+    shapes = [
+        [b.images.shape[2:] for b in training_loader(multi_scale(view), replace(PLAN, rank=r, world_size=2), workers=0)]
+        for r in (0, 1)
+    ]
+    assert shapes[0] == shapes[1]

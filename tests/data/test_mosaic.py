@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from visionkit.types import Sample
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
 DARK = (20, 20, 20)
+WAYS = [(True, False), (False, True), (True, True), (False, False)]
 
 
 def tile(colour, label, width=640, height=480, ignore=False):
@@ -105,3 +108,42 @@ def test_same_key_same_bytes_and_other_key_others():
     samples = [tile(colour, label) for label, colour in enumerate(COLOURS)]
     first, second, other = (mosaic(samples, 64, keyed_generator(k)).image.tobytes() for k in (3, 3, 4))
     assert first == second != other
+
+
+def test_tiles_are_mirrored_one_by_one():
+    ramp = np.zeros((50, 50, 3), np.uint8)
+    ramp[:, :, 0] = np.arange(50) * 5  # brighter to the right
+    ramp[:, :, 1] = np.arange(50)[:, None] * 5  # and, in green, downwards
+    samples = [replace(tile(COLOURS[0], i, 50, 50), image=ramp) for i in range(4)]
+    ways = [(False, False), (True, False), (False, True), (True, True)]
+    out = mosaic(samples, 100, keyed_generator(2), scale=(0.5, 0.5), mirrored=ways)
+    # At scale 0.5 each image is drawn at its own size, 50 px, and the centre is where all four meet.
+    centre_x, centre_y = out.boxes[3, 0] - 13, out.boxes[3, 1] - 13  # mirrored, the object 12..37 begins at 50 - 37
+    for i, (left_right, up_down) in enumerate(ways):
+        x, y = int(centre_x) - (10 if i % 2 == 0 else -10), int(centre_y) - (10 if i < 2 else -10)
+        steps = out.image[y + 1, x + 1].astype(int) - out.image[y, x]
+        assert steps.tolist() == [-5 if left_right else 5, -5 if up_down else 5, 0]
+
+
+def test_boxes_of_mirrored_tiles_lie_on_their_objects():
+    samples = [tile(colour, label, 97, 61) for label, colour in enumerate(COLOURS)]
+    for sample in samples:  # not in the middle, where mirroring would go unnoticed
+        sample.image[:] = np.roll(sample.image, (9, 15), axis=(0, 1))
+        sample.boxes[:] += [15, 9, 15, 9]
+    seen = 0
+    for draw in range(25):
+        out = mosaic(samples, 160, keyed_generator(draw), mirrored=WAYS)
+        for box, label in zip(out.boxes, out.labels, strict=True):
+            np.testing.assert_allclose(box, region(out.image, COLOURS[label]), atol=1.6)
+            seen += 1
+    assert seen > 60
+
+
+def test_drawn_on_a_given_canvas_it_is_the_same():
+    samples = [tile(colour, label) for label, colour in enumerate(COLOURS)]
+    canvases = np.full((3, 64, 64, 3), 7, np.uint8)
+    given = mosaic(samples, 64, keyed_generator(3), out=canvases[1])
+    fresh = mosaic(samples, 64, keyed_generator(3))
+    np.testing.assert_array_equal(canvases[1], fresh.image)
+    np.testing.assert_array_equal(given.boxes, fresh.boxes)
+    assert (canvases[[0, 2]] == 7).all()

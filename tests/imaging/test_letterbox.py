@@ -107,3 +107,14 @@ def test_law_the_picture_fills_its_frame_exactly(width: int, height: int, size: 
     assert (columns[0], columns[-1] + 1) == (left, pytest.approx(right, abs=1e-3))
     assert (rows[0], rows[-1] + 1) == (top, pytest.approx(bottom, abs=1e-3))
     assert size in (len(columns), len(rows))
+
+
+@pytest.mark.parametrize(("width", "height"), [(90, 50), (50, 90), (32, 20), (32, 32), (300, 300)])
+def test_drawn_on_a_given_square_it_is_the_same(width: int, height: int) -> None:
+    squares = np.full((3, 32, 32, 3), 7, np.uint8)
+    square, frame = letterbox(picture(width, height), 32, squares[1])
+    fresh, fresh_frame = letterbox(picture(width, height), 32)
+    np.testing.assert_array_equal(squares[1], fresh)
+    assert np.shares_memory(square, squares)
+    assert frame == fresh_frame
+    assert (squares[[0, 2]] == 7).all()

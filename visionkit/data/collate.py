@@ -47,13 +47,17 @@ class PackedBatch:
         return Batch(self.images, targets, self.frames, self.image_ids)
 
 
-def pack(items: Sequence[tuple[Sample, Frame]]) -> PackedBatch:
-    """At least one sample, all images of one size; each with its frame."""
+def pack(items: Sequence[tuple[Sample, Frame]], images: NDArray[np.uint8] | None = None) -> PackedBatch:
+    """At least one sample, all images of one size; each with its frame.
+
+    Args:
+        images: u8 [B, H, W, 3], where the samples' images have been drawn; None copies them together.
+    """
     samples, frames = zip(*items, strict=True)
-    # [B, H, W, 3] seen as [B, 3, H, W] is channels_last memory, which convolutions like, without a copy.
-    images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2)
+    together = np.stack([s.image for s in samples]) if images is None else images
     return PackedBatch(
-        images,
+        # [B, H, W, 3] seen as [B, 3, H, W] is channels_last memory, which convolutions like, without a copy.
+        torch.from_numpy(together).permute(0, 3, 1, 2),
         boxes=np.concatenate([s.boxes for s in samples]),
         labels=np.concatenate([s.labels for s in samples]),
         ignore=np.concatenate([s.ignore for s in samples]),

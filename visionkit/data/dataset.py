@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visionkit.classes import ClassTable
-from visionkit.errors import DataError
+from visionkit.data.cache import CacheName, ImageCache, cache_choice
+from visionkit.errors import DataError, UsageError
 from visionkit.formats.records import AnnotatedImages, ImageRecord
 from visionkit.imaging.reader import read_image
 from visionkit.types import Sample
@@ -26,12 +28,19 @@ class DetectionDataset:
 
     Args:
         annotated: the split; the objects of image i lie in rows `offsets[i]:offsets[i + 1]` afterwards.
+        cache: whether decoded images are kept in memory: `ram`, `off`, or `auto`, if there is plenty. Samples are the
+            same either way. One cache serves this process and those forked from it; pickled, the dataset leaves it
+            behind, so spawned workers read files.
+
+    Attributes:
+        cache_words: what was decided about the cache, for people.
 
     Raises:
         DataError: there is no image, or one has no file.
+        UsageError: an unknown cache, or `ram` for more than the machine has.
     """
 
-    def __init__(self, annotated: AnnotatedImages) -> None:
+    def __init__(self, annotated: AnnotatedImages, cache: CacheName = "off") -> None:
         images = annotated.images
         if not images:
             raise DataError(f"{annotated.source} lists no images, at least one is needed; check the annotation file")
@@ -48,6 +57,10 @@ class DetectionDataset:
         self._boxes = _clipped(corners, np.repeat(self.sizes, counts, axis=0))
         self._labels = np.array([label(o.category_id) for o in objects], np.int64)
         self._ignore = np.array([o.iscrowd for o in objects], np.bool_)
+        self._cache, self.cache_words = _opened_cache(cache, self.sizes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": None}
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -57,11 +70,23 @@ class DetectionDataset:
         return Path(os.fsdecode(self._paths[index]))
 
     def read(self, index: int) -> Sample:
-        """Image `index` and its objects, in original upright pixels.
+        """Image `index` and its objects, in original upright pixels. The pixels may be the cache's: write-protected.
 
         Raises:
             DataError: the file cannot be read, or is not of the size that its annotations are written for.
         """
+        image = self._decoded(index) if self._cache is None else self._cache.read(index, lambda: self._decoded(index))
+        rows = slice(self._offsets[index], self._offsets[index + 1])
+        return Sample(
+            image,
+            # Copies: a sample's truth is its owner's to change, the dataset's arrays are not.
+            boxes=self._boxes[rows].copy(),
+            labels=self._labels[rows].copy(),
+            ignore=self._ignore[rows].copy(),
+            image_id=int(self.image_ids[index]),
+        )
+
+    def _decoded(self, index: int) -> NDArray[np.uint8]:
         path = self.path(index)
         image = read_image(path)
         height, width = image.shape[:2]
@@ -71,15 +96,21 @@ class DetectionDataset:
                 f"{path} is {width}x{height}, its annotations are written for {annotated_width}x{annotated_height}; "
                 "put back the image, or correct width, height and boxes in the annotation file"
             )
-        rows = slice(self._offsets[index], self._offsets[index + 1])
-        return Sample(
-            image,
-            # Copies: a sample is its owner's to change, the dataset's arrays are not.
-            boxes=self._boxes[rows].copy(),
-            labels=self._labels[rows].copy(),
-            ignore=self._ignore[rows].copy(),
-            image_id=int(self.image_ids[index]),
-        )
+        return image
+
+
+def _opened_cache(name: CacheName, sizes: NDArray[np.int32]) -> tuple[ImageCache | None, str]:
+    """The cache, or None; and words about it."""
+    choice = cache_choice(name, sizes)
+    if not choice.use:
+        return None, choice.words
+    try:
+        return ImageCache(sizes), choice.words
+    except (OSError, ValueError, OverflowError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        if name == "ram":
+            raise UsageError(f"the system gives no memory for cache ram ({reason}); use --cache off") from None
+        return None, f"images not cached: the system gives no memory for it ({reason})"
 
 
 def _corners(xywh: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -128,7 +128,7 @@ def training_loader(
     pin_memory: bool = False,
 ) -> BatchLoader:
     """All remaining batches of a run, one epoch after the other: workers start once, and prepare the next epoch while
-    the last batches of this one are used.
+    the last batches of this one are used. The images of a batch have one size, `TrainingView.batch_image_size`.
 
     Args:
         workers: processes; 0 prepares batches in this one.
@@ -141,7 +141,7 @@ def training_loader(
         UsageError: the start method is unknown.
     """
     assert 0 <= start_step <= plan.steps
-    return _batch_loader(view, _Remaining(plan, start_step), workers, start_method, pin_memory, persistent=False)
+    return _batch_loader(view, _Remaining(view, plan, start_step), workers, start_method, pin_memory, persistent=False)
 
 
 def evaluation_loader(
@@ -156,37 +156,48 @@ def evaluation_loader(
 
     Args and raises as `training_loader`.
     """
-    batches = [list(range(i, min(i + batch, len(view)))) for i in range(0, len(view), batch)]
-    return _batch_loader(view, batches, workers, start_method, pin_memory, persistent=workers > 0)
+    spans = [range(i, min(i + batch, len(view))) for i in range(0, len(view), batch)]
+    tasks = [_Task(span, view.image_size) for span in spans]
+    return _batch_loader(view, tasks, workers, start_method, pin_memory, persistent=workers > 0)
+
+
+class _Task(NamedTuple):
+    """One batch to prepare: keys of the view, and the side of the squares in pixels."""
+
+    keys: Sequence[Any]
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Remaining:
     """A plan's batches from `start_step` on, as often as asked for."""
 
+    view: TrainingView
     plan: BatchPlan
     start_step: int
 
     def __len__(self) -> int:
         return self.plan.steps - self.start_step
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return self.plan.batches_from(self.start_step)
+    def __iter__(self) -> Iterator[_Task]:
+        for step, keys in enumerate(self.plan.batches_from(self.start_step), self.start_step):
+            yield _Task(keys, self.view.batch_image_size(*divmod(step, self.plan.steps_per_epoch)))
 
 
 class _View(Protocol):
-    def __getitem__(self, key: Any, /) -> tuple[Sample, Frame]: ...
+    def render(self, key: Any, size: int, out: NDArray[np.uint8], /) -> tuple[Sample, Frame]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Batches:
-    """A view, whole batches at a time: the DataLoader calls `__getitems__` with the keys of one batch."""
+    """A view, whole batches at a time: the DataLoader calls `__getitems__` with one `_Task`."""
 
     view: _View
 
-    def __getitems__(self, keys: Sequence[Any]) -> PackedBatch | VisionkitError:
+    def __getitems__(self, task: _Task) -> PackedBatch | VisionkitError:
+        images = np.empty((len(task.keys), task.size, task.size, 3), np.uint8)
         try:
-            return pack([self.view[key] for key in keys])
+            return pack([self.view.render(key, task.size, images[i]) for i, key in enumerate(task.keys)], images)
         except VisionkitError as error:
             return error
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from visionkit.data.augment import (
-    AugmentSettings,
-    augment,
-    keyed_generator,
-    letterboxed,
-    random_colour,
-    random_flip,
-    square_frame,
-)
+import numpy as np
+from numpy.typing import NDArray
+
+from visionkit.data.augment import AugmentSettings, keyed_generator
+from visionkit.data.colour import random_colour
+from visionkit.data.copy_paste import copy_paste
 from visionkit.data.dataset import DetectionDataset
+from visionkit.data.framing import letterboxed, random_framing, random_mirroring, random_transpose, square_frame
+from visionkit.data.growth import NO_GROWTH, STRIDE, Growth
+from visionkit.data.mixup import mixup
 from visionkit.data.mosaic import mosaic
 from visionkit.imaging.letterbox import Frame
 from visionkit.types import Sample
@@ -28,27 +28,71 @@ class TrainingView:
     Args:
         image_size: side of the network's square in pixels.
         seed: of the run, at least 0.
+        growth: of the squares in the first epochs.
     """
 
     dataset: DetectionDataset
     settings: AugmentSettings
     image_size: int
     seed: int
+    growth: Growth = NO_GROWTH
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Sample, Frame]:
-        """The sample of (epoch, draw), boxes in network pixels, and its frame.
+        """The sample of (epoch, draw) at `image_size`, boxes in network pixels, and its frame.
 
         A draw below the number of images N means that image; draw N + i means image i once more, varied anew.
         """
+        return self.render(key, self.image_size)
+
+    def batch_image_size(self, epoch: int, batch: int) -> int:
+        """Side in pixels of the squares of an epoch's batch, both counted from 0: what they have grown to, varied by
+        `AugmentSettings.multi_scale`."""
+        size = self.growth.size(self.image_size, epoch)
+        spread = self.settings.multi_scale
+        if not spread:
+            return size
+        low = max(1, int(np.ceil(size * (1 - spread) / STRIDE)))
+        high = max(low, int(size * (1 + spread) / STRIDE))
+        # Four numbers: a key that no sample has.
+        return STRIDE * int(keyed_generator(self.seed, epoch, batch, 0).integers(low, high + 1))
+
+    def render(self, key: tuple[int, int], size: int, out: NDArray[np.uint8] | None = None) -> tuple[Sample, Frame]:
+        """As `view[key]`, in a square of `size` pixels; drawn on `out` u8 [size, size, 3], or on a new one."""
         epoch, draw = key
-        index = draw % len(self.dataset)
+        settings = self.settings
         generator = keyed_generator(self.seed, epoch, draw)
-        if generator.random() < self.settings.mosaic and epoch < self.settings.mosaic_epochs:
-            partners = generator.integers(len(self.dataset), size=3)
-            tiles = [random_flip(self.dataset.read(i), self.settings, generator) for i in (index, *map(int, partners))]
-            sample = mosaic(tiles, self.image_size, generator, self.settings.mosaic_scale, self.settings.min_visible)
-            return random_colour(sample, self.settings, generator), square_frame(self.image_size)
-        return augment(self.dataset.read(index), self.image_size, self.settings, generator)
+        may_compose = epoch < settings.mosaic_epochs
+        sample, frame = self._placed(draw % len(self.dataset), size, generator, may_compose, out)
+        if settings.copy_paste and generator.random() < settings.copy_paste:
+            donor = self._another(size, generator, may_compose)
+            sample = copy_paste(sample, donor, generator, min_visible=settings.min_visible)
+        if settings.mixup and may_compose and generator.random() < settings.mixup:
+            sample = mixup(sample, self._another(size, generator, may_compose), generator)
+        return random_colour(sample, settings, generator, sample.image if out is None else out), frame
+
+    def _placed(
+        self,
+        index: int,
+        size: int,
+        generator: np.random.Generator,
+        may_compose: bool,
+        out: NDArray[np.uint8] | None = None,
+    ) -> tuple[Sample, Frame]:
+        """Image `index` in the square, alone or as one of a mosaic; in its own colours."""
+        settings = self.settings
+        if not (generator.random() < settings.mosaic and may_compose):
+            return random_framing(self._read(index, generator), size, settings, generator, out)
+        partners = generator.integers(len(self.dataset), size=3).tolist()
+        tiles = [self._read(i, generator) for i in (index, *partners)]
+        mirrored = [random_mirroring(settings, generator) for _ in tiles]
+        sample = mosaic(tiles, size, generator, settings.mosaic_scale, settings.min_visible, mirrored, out)
+        return sample, square_frame(size)
+
+    def _read(self, index: int, generator: np.random.Generator) -> Sample:
+        return random_transpose(self.dataset.read(index), self.settings, generator)
+
+    def _another(self, size: int, generator: np.random.Generator, may_compose: bool) -> Sample:
+        return self._placed(int(generator.integers(len(self.dataset))), size, generator, may_compose)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +107,8 @@ class EvaluationView:
 
     def __getitem__(self, index: int) -> tuple[Sample, Frame]:
         """Image `index`, boxes in network pixels, and the frame that leads back to original pixels."""
-        return letterboxed(self.dataset.read(index), self.image_size)
+        return self.render(index, self.image_size)
+
+    def render(self, index: int, size: int, out: NDArray[np.uint8] | None = None) -> tuple[Sample, Frame]:
+        """As `view[index]`, in a square of `size` pixels; drawn on `out` u8 [size, size, 3], or on a new one."""
+        return letterboxed(self.dataset.read(index), size, out)

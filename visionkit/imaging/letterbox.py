@@ -47,12 +47,15 @@ class Frame:
         return np.array([self.left, self.top, self.left, self.top], np.float32)
 
 
-def letterbox(image: NDArray[np.uint8], size: int) -> tuple[NDArray[np.uint8], Frame]:
+def letterbox(
+    image: NDArray[np.uint8], size: int, out: NDArray[np.uint8] | None = None
+) -> tuple[NDArray[np.uint8], Frame]:
     """Scale an image to fit a square of `size` pixels, centred, the rest filled with grey.
 
     Args:
         image: u8 [H, W, 3].
         size: side of the square in pixels.
+        out: u8 [size, size, 3] to draw on, such as a place in a batch; None makes one.
 
     Returns:
         The square u8 [size, size, 3] and the Frame that leads back.
@@ -60,11 +63,15 @@ def letterbox(image: NDArray[np.uint8], size: int) -> tuple[NDArray[np.uint8], F
     height, width = image.shape[:2]
     ratio = min(size / width, size / height)
     new_w, new_h = max(1, round(width * ratio)), max(1, round(height * ratio))
-    if (new_w, new_h) != (width, height):
+    left, top = (size - new_w) // 2, (size - new_h) // 2
+    square = np.empty((size, size, 3), np.uint8) if out is None else out
+    if (new_w, new_h) != (size, size):
+        square.fill(PADDING_GREY)
+    place = square[top : top + new_h, left : left + new_w]
+    if (new_w, new_h) == (width, height):
+        place[:] = image
+    else:
         # INTER_AREA averages when shrinking; linear would alias fine texture.
         interpolation = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
-        image = cv2.resize(image, (new_w, new_h), interpolation=interpolation)  # type: ignore[assignment]
-    left, top = (size - new_w) // 2, (size - new_h) // 2
-    square = np.full((size, size, 3), PADDING_GREY, np.uint8)
-    square[top : top + new_h, left : left + new_w] = image
+        cv2.resize(image, (new_w, new_h), dst=place, interpolation=interpolation)
     return square, Frame(width, height, new_w / width, new_h / height, left, top)

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visionkit.data.geometry import (
+    Span,
+    draw_window,
+    halve,
+    moved_boxes,
+    turned_boxes,
+    visible_span,
+    whole_factor,
+    with_visible_objects,
+)
+from visionkit.types import Sample
+
+
+def sample_of(image, boxes, labels):
+    return Sample(
+        image, np.array(boxes, np.float32), np.array(labels, np.int64), np.zeros(len(labels), np.bool_), image_id=7
+    )
+
+
+def test_span_maps_its_ends_onto_its_ends():
+    # 10 source pixels from 4 on 20 canvas pixels from 100: twice as large, 4 -> 100 and 14 -> 120.
+    factor, offset = Span(4, 10, 100, 20).map()
+    assert (4 * factor + offset, 14 * factor + offset) == (100, 120)
+    factor, offset = Span(4, 10, 100, 20, mirrored=True).map()
+    assert (4 * factor + offset, 14 * factor + offset) == (120, 100)
+
+
+@pytest.mark.parametrize(
+    ("offset", "expected"),
+    [
+        (0, Span(5, 20, 0, 40)),  # 20 pixels doubled are 40 of 64
+        (30, Span(5, 17, 30, 34)),  # 64 - 30 = 34 canvas pixels are left, which show 17
+        (-10, Span(10, 15, 0, 30)),  # the first 10 / 2 = 5 are cut off; 15 are left, doubled 30
+    ],
+)
+def test_visible_span_by_hand(offset, expected):
+    assert visible_span(5, 20, 2.0, offset, 64, mirrored=False) == expected
+
+
+def test_visible_span_of_a_mirrored_axis_cuts_off_the_other_end():
+    # The last 5 of pixels 5..25 come first, and are cut off: 5..20 are left.
+    assert visible_span(5, 20, 2.0, -10, 64, mirrored=True) == Span(5, 15, 0, 30, mirrored=True)
+
+
+@given(
+    length=st.integers(1, 5000),
+    factor=st.floats(0.01, 20),
+    middle=st.floats(0, 1),
+    size=st.integers(1, 700),
+    mirrored=st.booleans(),
+)
+def test_law_visible_span_lies_in_both_and_near_where_it_should(length, factor, middle, size, mirrored):
+    """With the centre of the image anywhere on the canvas."""
+    offset = size * middle - factor * length / 2
+    span = visible_span(3, length, factor, offset, size, mirrored)
+    assert 3 <= span.start < span.start + span.length <= 3 + length
+    assert 0 <= span.at < span.at + span.extent <= size
+    # An end is rounded by half a pixel, of the source or of the canvas; something always shows, if only one pixel.
+    first = 3 + length - span.start - span.length if mirrored else span.start - 3
+    assert abs(factor * first + offset - span.at) <= max(factor, 1)
+
+
+@pytest.mark.parametrize("mirror_x", [False, True])
+@pytest.mark.parametrize("mirror_y", [False, True])
+def test_window_is_drawn_where_the_spans_say_and_nowhere_else(mirror_x, mirror_y):
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    canvas = np.full((50, 60, 3), 1, np.uint8)
+    draw_window(image, Span(5, 20, 11, 20, mirror_x), Span(7, 10, 13, 10, mirror_y), canvas)
+    expected = np.full((50, 60, 3), 1, np.uint8)
+    expected[13:23, 11:31] = image[7:17, 5:25][:: -1 if mirror_y else 1, :: -1 if mirror_x else 1]
+    np.testing.assert_array_equal(canvas, expected)
+
+
+def test_window_leaves_out_pixels_that_fill_no_block():
+    image = np.zeros((9, 11, 3), np.uint8)
+    canvas = np.zeros((4, 5, 3), np.uint8)
+    # 11 x 9 on 5 x 4: blocks of 2 x 2, of which the 11th column and the 9th row fill none.
+    across, down = draw_window(image, Span(0, 11, 0, 5), Span(0, 9, 0, 4), canvas)
+    assert (across, down) == (Span(0, 10, 0, 5), Span(0, 8, 0, 4))
+
+
+@pytest.mark.parametrize(
+    ("scale", "factor"), [(1.5, 1), (1, 1), (0.51, 1), (0.5, 2), (0.3, 2), (0.25, 4), (0.13, 4), (1e-9, 64)]
+)
+def test_whole_factor(scale, factor):
+    assert whole_factor(scale, 100, 80) == factor  # the image allows 64, of 80
+
+
+def test_halving_averages_whole_blocks():
+    image = np.repeat(np.arange(7, dtype=np.uint8)[None, :, None] * 10, 3, axis=2).repeat(5, axis=0)  # 7 wide, 5 high
+    # The 7th column and the 5th row fill no block of 2x2.
+    assert halve(image, 2)[:, :, 0].tolist() == [[5, 25, 45]] * 2  # (0 + 10) / 2, (20 + 30) / 2, (40 + 50) / 2
+    assert halve(image, 4)[:, :, 0].tolist() == [[15]]  # (0 + 10 + 20 + 30) / 4
+    assert halve(image, 1) is image
+
+
+def test_moved_boxes_one_map_an_object():
+    boxes = np.array([[1, 2, 3, 4], [1, 2, 3, 4]], np.float32)
+    factors, offsets = np.array([[2, 1], [-1, 1]], np.float32), np.array([[0, 10], [10, 0]], np.float32)
+    assert moved_boxes(boxes, factors, offsets).tolist() == [[2, 12, 6, 14], [7, 2, 9, 4]]
+    assert moved_boxes(boxes[:1], factors[1], offsets[1]).tolist() == [[7, 2, 9, 4]]
+    assert moved_boxes(boxes[:0], factors[0], offsets[0]).shape == (0, 4)
+
+
+def test_turned_boxes_by_hand():
+    quarter = np.array([[0, -1, 10], [1, 0, 0]])  # x' = 10 - y, y' = x
+    assert turned_boxes(np.array([[1, 2, 5, 4]], np.float32), quarter).tolist() == [[6, 1, 8, 5]]
+    assert turned_boxes(np.zeros((0, 4), np.float32), quarter).shape == (0, 4)
+
+
+def test_visible_objects_by_hand():
+    boxes = [
+        (-8, 0, 2, 10),  # 2 of 10 columns show: 20 %, just enough
+        (-9, 0, 2, 10),  # 2 of 11: 18 %, dropped
+        (5, 5, 6.5, 9),  # 1.5 px wide, dropped
+        (3, 3, 3, 9),  # empty, dropped
+        (7, 7, 4, 9),  # inside out, dropped
+        (30, 30, 40, 40),  # outside, dropped
+        (12, 12, 20, 20),  # whole
+    ]
+    kept = with_visible_objects(sample_of(np.zeros((20, 20, 3), np.uint8), boxes, range(7)), min_visible=0.2)
+    assert kept.labels.tolist() == [0, 6]
+    assert kept.boxes.tolist() == [[0, 0, 2, 10], [12, 12, 20, 20]]

@@ -1,0 +1,124 @@
+"""Decoded images kept in memory, once for all worker processes.
+
+Decoding a JPEG takes longer than all that is done to its pixels afterwards.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionkit.data.memory import available_memory
+from visionkit.errors import UsageError
+
+CacheName = Literal["auto", "ram", "off"]
+
+SHARE = 4
+"""`auto` takes at most this part, one in so many, of the memory that is available: the rest is for training."""
+
+_LINE = 64
+"""Images begin at multiples of this many bytes, a cache line: no two processes fill the same one at once."""
+
+
+class CacheChoice(NamedTuple):
+    """Whether images are cached, and what to say of it."""
+
+    use: bool
+    words: str
+
+
+def cache_choice(name: str, sizes: NDArray[np.integer], available: int | None = None) -> CacheChoice:
+    """Decide whether images are kept decoded.
+
+    Args:
+        name: `ram`, `off`, or `auto`: where they take no more than a quarter of the memory that is available.
+        sizes: [N, 2] width and height in pixels.
+        available: bytes of memory; None asks the system.
+
+    Raises:
+        UsageError: an unknown name, or `ram` for more than there is.
+
+    >>> cache_choice("auto", np.array([[640, 480]] * 205), available=10**9)
+    CacheChoice(use=True, words='205 images cached in RAM, 0.19 GB')
+    """
+    if name not in get_args(CacheName):
+        raise UsageError(f"unknown cache {name!r}; choose one of {', '.join(get_args(CacheName))}")
+    if name == "off":
+        return CacheChoice(False, "images not cached")
+    available = available_memory() if available is None else available
+    needed = int(_starts(sizes)[-1])
+    if name == "ram" and needed > available:
+        raise UsageError(
+            f"cache ram needs {_gigabytes(needed)} for {len(sizes)} decoded images, {_gigabytes(available)} of memory "
+            "are available; use --cache auto or off"
+        )
+    if name == "auto" and needed > available // SHARE:
+        return CacheChoice(
+            False,
+            f"images not cached: decoded they take {_gigabytes(needed)}, more than a quarter of the "
+            f"{_gigabytes(available)} of memory available",
+        )
+    words = f"{len(sizes)} images cached in RAM, {_gigabytes(needed)}"
+    if sys.platform != "linux":  # where `training_loader` spawns its workers
+        words += ", for this process; workers, which are spawned here, read files"
+    return CacheChoice(True, words)
+
+
+class ImageCache:
+    """Room for the pixels of every image, filled by whichever process reads one first.
+
+    The room is anonymous memory, taken page by page as it is filled. Forked workers share it, whatever the size of
+    /dev/shm, and it goes when the last process does. Spawned workers cannot be handed it: see `DetectionDataset`.
+
+    Args:
+        sizes: [N, 2] width and height in pixels.
+
+    Raises:
+        OSError: the system refuses so much memory, or has no locks to share.
+    """
+
+    def __init__(self, sizes: NDArray[np.integer]) -> None:
+        self._starts = _starts(sizes)
+        self._sizes = sizes
+        count = len(sizes)
+        memory = mmap.mmap(-1, int(self._starts[-1]) + count)
+        self._pixels = np.frombuffer(memory, np.uint8)
+        self._filled = self._pixels[len(self._pixels) - count :]
+        # What this process knows to be filled; after a fork each has its own.
+        self._known = np.zeros(count, np.bool_)
+        self._lock = multiprocessing.get_context("fork" if os.name == "posix" else "spawn").Lock()
+
+    def read(self, index: int, load: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """Image `index`, u8 [H, W, 3], not to be written to; `load` gives it if nobody has read it yet."""
+        width, height = self._sizes[index]
+        start = self._starts[index]
+        image = self._pixels[start : start + 3 * width * height].reshape(height, width, 3)
+        if not self._known[index]:
+            # Two processes may load an image at once; both write the same bytes. The lock is not held for that: it is
+            # there so that who sees the mark sees the pixels too, on processors that reorder writes.
+            with self._lock:
+                filled = self._filled[index]
+            if not filled:
+                image[:] = load()
+                with self._lock:
+                    self._filled[index] = 1
+            self._known[index] = True
+        image.flags.writeable = False
+        return image
+
+
+def _starts(sizes: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Where each image begins, and where the last ends, i64 [N + 1]."""
+    lengths = 3 * sizes[:, 0].astype(np.int64) * sizes[:, 1]
+    return np.concatenate(([0], np.cumsum(-(-lengths // _LINE) * _LINE)))
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"

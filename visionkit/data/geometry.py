@@ -1,0 +1,157 @@
+"""Where pixels and boxes go: from an image's own pixels straight to the network's square, in one step.
+
+A map that turns nothing is a resize of one window into another, mirrored in place: at 640 px a quarter of the time that
+`cv2.warpAffine` takes for the same map. Only what is turned or sheared is warped.
+
+Coordinates are continuous: pixel i covers [i, i + 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from visionkit.imaging.letterbox import PADDING_GREY
+from visionkit.types import Sample
+
+MIN_SIDE = 2.0
+"""Network pixels: an object that augmentation leaves narrower or lower is dropped; nothing can be learnt from it."""
+
+_GREY = (PADDING_GREY, PADDING_GREY, PADDING_GREY)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One axis of a window: source pixels [start, start + length) are shown on canvas pixels [at, at + extent), in
+    reverse where `mirrored`."""
+
+    start: int
+    length: int
+    at: int
+    extent: int
+    mirrored: bool = False
+
+    def map(self) -> tuple[float, float]:
+        """Factor, negative where mirrored, and offset: source -> canvas coordinates."""
+        factor = self.extent / self.length
+        if self.mirrored:
+            return -factor, self.at + self.extent + self.start * factor
+        return factor, self.at - self.start * factor
+
+
+def visible_span(start: int, length: int, factor: float, offset: float, size: int, mirrored: bool) -> Span:
+    """What shows of the source pixels [start, start + length) on a canvas of `size` pixels, if what lies at a distance
+    d from their beginning (mirrored: from their end) comes to lie at `factor * d + offset`.
+
+    Ends are whole pixels: of the source where the canvas cuts it off, of the canvas elsewhere.
+    """
+    first = min(max(round(-offset / factor), 0), length - 1)
+    last = max(min(round((size - offset) / factor), length), first + 1)
+    at = 0 if first > 0 else min(max(round(offset), 0), size - 1)
+    end = size if last < length else max(min(round(factor * length + offset), size), at + 1)
+    return Span(start + (length - last if mirrored else first), last - first, at, end - at, mirrored)
+
+
+def draw_window(image: NDArray[np.uint8], across: Span, down: Span, canvas: NDArray[np.uint8]) -> tuple[Span, Span]:
+    """Draw a window of `image` on a window of `canvas`, resampled and mirrored as the spans say.
+
+    Returns:
+        The spans as drawn: of the source pixels that fill no block (see `halve`), the last are left out.
+    """
+    scale = max(across.extent / across.length, down.extent / down.length)
+    factor = whole_factor(scale, across.length, down.length)
+    if factor > 1:
+        across = replace(across, length=across.length - across.length % factor)
+        down = replace(down, length=down.length - down.length % factor)
+    window = image[down.start : down.start + down.length, across.start : across.start + across.length]
+    tile = canvas[down.at : down.at + down.extent, across.at : across.at + across.extent]
+    reduced = halve(window, factor)
+    if reduced.shape == tile.shape:
+        tile[:] = reduced
+    else:
+        cv2.resize(reduced, (across.extent, down.extent), dst=tile, interpolation=cv2.INTER_LINEAR)
+    if across.mirrored or down.mirrored:
+        cv2.flip(tile, -1 if across.mirrored and down.mirrored else int(across.mirrored), dst=tile)
+    return across, down
+
+
+def draw_warped(image: NDArray[np.uint8], matrix: NDArray[np.float64], canvas: NDArray[np.uint8]) -> None:
+    """Draw `image` on all of `canvas`, mapped by `matrix` [2, 3] from its coordinates to the canvas'; grey outside."""
+    height, width = image.shape[:2]
+    # The first singular value: how much the map stretches where it stretches most.
+    factor = whole_factor(float(np.linalg.svd(matrix[:, :2], compute_uv=False)[0]), width, height)
+    linear, offset = matrix[:, :2] * factor, matrix[:, 2]
+    # OpenCV counts from pixel centres: its coordinate is ours minus a half, on both sides of the map.
+    centres = np.column_stack((linear, offset + linear @ (0.5, 0.5) - 0.5))
+    size = (canvas.shape[1], canvas.shape[0])
+    cv2.warpAffine(halve(image, factor), centres, size, dst=canvas, borderValue=_GREY)
+
+
+def whole_factor(scale: float, width: int, height: int) -> int:
+    """The largest power of two by which an image can be brought down and is no smaller than `scale` asks for.
+
+    What remains to be scaled is less than a factor of 2, which linear interpolation does without much aliasing.
+    """
+    factor = 1
+    while 2 * factor * scale <= 1 and 2 * factor <= min(width, height):
+        factor *= 2
+    return factor
+
+
+def halve(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Average blocks of `factor` x `factor` pixels, a power of two; right and bottom pixels that fill no block are left
+    out, so a coordinate is exactly `factor` times smaller afterwards.
+
+    Blocks of two, once and again: for those OpenCV has vector code. Blocks of three or four in one step take five times
+    as long, averaging by fractions of a pixel (INTER_AREA's general case) twenty times.
+    """
+    while factor > 1:
+        height, width = image.shape[0] // 2, image.shape[1] // 2
+        whole = image[: 2 * height, : 2 * width]
+        image = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        factor //= 2
+    return image
+
+
+def turned_boxes(boxes: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+    """[N, 4] -> [N, 4]: the upright boxes around the corners that `matrix` [2, 3] maps."""
+    corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2).astype(np.float64)
+    corners = corners @ matrix[:, :2].T + matrix[:, 2]
+    return np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1).astype(np.float32)
+
+
+def moved_boxes(
+    boxes: NDArray[np.float32], factors: NDArray[np.float32], offsets: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """[N, 4] -> [N, 4] under a map of each axis by itself: `factors` and `offsets` [2] or, one an object, [N, 2]."""
+    corners = boxes.reshape(-1, 2, 2) * factors[..., None, :] + offsets[..., None, :]
+    # A mirrored axis has its corners the wrong way round.
+    first, second = corners[:, 0], corners[:, 1]
+    return np.concatenate((np.minimum(first, second), np.maximum(first, second)), axis=1)
+
+
+def visible_objects(
+    boxes: NDArray[np.float32], bounds: NDArray[np.float32], min_visible: float, min_side: float = MIN_SIDE
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Boxes [N, 4] cut to `bounds` ([4], or one an object [N, 4]), and which of them are to be kept, bool [N].
+
+    Dropped are objects of which less than a share `min_visible` of the area is left, those narrower or lower than
+    `min_side` pixels, and empty ones.
+    """
+    low, high = bounds[..., None, :2], bounds[..., None, 2:]
+    clipped = np.minimum(np.maximum(boxes.reshape(-1, 2, 2), low), high).reshape(-1, 4)
+    width, height = clipped[:, 2] - clipped[:, 0], clipped[:, 3] - clipped[:, 1]
+    full = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    smallest = np.minimum(width, height)
+    return clipped, (smallest > 0) & (smallest >= min_side) & (width * height >= min_visible * full)
+
+
+def with_visible_objects(sample: Sample, min_visible: float, min_side: float = MIN_SIDE) -> Sample:
+    """The sample with its boxes cut to the image, without the objects that `visible_objects` drops."""
+    height, width = sample.image.shape[:2]
+    bounds = np.array([0, 0, width, height], np.float32)
+    boxes, keep = visible_objects(sample.boxes, bounds, min_visible, min_side)
+    return replace(sample, boxes=boxes).with_objects(keep)
