@@ -59,6 +59,19 @@ def test_every_backbone_gives_a_model_for_the_classes(backbone: BackboneName) ->
     assert model(torch.zeros(1, 3, 64, 64)).class_logits.shape == (1, 84, 3)
 
 
+@pytest.mark.parametrize("name", get_args(ModelName))
+def test_every_model_is_saved_and_its_classes_start_fresh_where_they_differ(name: ModelName, tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    model = build_model(recipe(model=name), CLASSES).eval()
+    save_model(path, model, CLASSES, recipe(model=name), {})
+    loaded = load_model(path)
+    assert loaded.name == f"{name}/csp-light"
+    assert all(torch.equal(tensor, loaded.model.state_dict()[key]) for key, tensor in model.state_dict().items())
+    transfer = transfer_weights(build_model(recipe(model=name), OTHER_CLASSES), OTHER_CLASSES, loaded)
+    assert transfer.reinitialised
+    assert all(key.startswith("head.class_predictors.") for key in transfer.reinitialised)
+
+
 def test_the_seed_decides_the_weights() -> None:
     first, second, other = (build_model(recipe(seed), CLASSES).state_dict() for seed in (5, 5, 6))
     assert all(torch.equal(first[name], second[name]) for name in first)

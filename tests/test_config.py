@@ -1,11 +1,13 @@
 """Recipes: what is taken, what is refused and in which words, and where each value came from."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from visionkit.config import (
     Choices,
@@ -15,9 +17,11 @@ from visionkit.config import (
     describe,
     flatten,
     parse_assignments,
+    read_augment,
     read_config_file,
     setting_names,
 )
+from visionkit.data.augment import PRESETS, AugmentSettings
 from visionkit.errors import ConfigError
 
 
@@ -96,6 +100,116 @@ def test_every_setting_is_explained() -> None:
             assert info.description or name == "train", name
 
 
+# Augmentation: a preset's name, or settings on top of one -------------------------------------------------------------
+
+
+def test_single_values_change_the_preset_that_is_named_or_the_default_one() -> None:
+    assert config_of({"augment.mixup": 0.5}).augment == replace(PRESETS["heavy"], mixup=0.5)
+    assert config_of({"augment": "light", "augment.mixup": 0.5}).augment == replace(PRESETS["light"], mixup=0.5)
+    assert config_of({"augment": {"mixup": 0.5, "base": "none"}}).augment == AugmentSettings(mixup=0.5)
+    assert config_of({"augment": "light"}).augment == "light"
+    assert config_of({"augment": {}}).augment == "heavy"
+
+
+def test_a_preset_said_later_takes_the_place_of_all_values_said_before() -> None:
+    choices = Choices()
+    choices.say({"augment": {"base": "none", "mixup": 0.5}}, "file")
+    choices.say({"augment": "light"}, "flag")
+    assert choices.config().augment == "light"
+    choices.say(parse_assignments(["augment.blur=1"]), "set")
+    assert choices.config().augment == replace(PRESETS["light"], blur=1.0)
+    # A value that was not said is the preset's, and so is its origin.
+    keys = ("augment", "augment.blur", "augment.mixup", "mosaic_until")
+    assert [choices.origin(key) for key in keys] == ["flag", "set", "flag", "default"]
+
+
+def test_a_recipe_holds_settings_whole_and_a_preset_by_name() -> None:
+    own = config_of({"augment": {"base": "light", "mixup": 0.5}}).recipe()
+    stored = own.model_dump(mode="json")["augment"]
+    assert stored == {**stored, "base": "none", "mixup": 0.5, "flip_left_right": 0.5, "mosaic_scale": [0.5, 1.25]}
+    assert Recipe.model_validate(own.model_dump(mode="json")) == own
+    assert Recipe().model_dump(mode="json")["augment"] == "heavy"
+    with pytest.raises(ValidationError, match=r"augment\.glitter is not a setting"):  # of a newer version
+        Recipe.model_validate({"augment": {"base": "none", "glitter": 1.0}})
+    # Of an older version, which knew fewer settings.
+    assert Recipe.model_validate({"augment": {"base": "none", "blur": 1.0}}).augment == AugmentSettings(blur=1)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"augment.mixup": 2}, "augment.mixup must be from 0 to 1, got 2.0; choose a value between"),
+        ({"augment.mixup.often": 1}, "augment.mixup.often is not a setting of augmentation; the settings are base, "),
+        ({"augment": 5, "augment.blur": 1}, "augment.base must be a preset, got 5; choose one of none, light, heavy"),
+        ({"augment": None}, "augment = None: input should be 'none', 'light' or 'heavy', or settings as --augment "),
+    ],
+)
+def test_wrong_augmentation_is_refused(values: dict[str, Any], problem: str) -> None:
+    assert problem_of(values).startswith(problem)
+
+
+def test_an_augment_file_is_read_strictly_and_stands_for_all_values(tmp_path: Path) -> None:
+    path = written(tmp_path, "mixup: 1e-1\nmosaic_scale: [0.5, 1]\n")
+    choices = Choices()
+    choices.say({"augment": {"base": "light", "blur": 1}}, "file")
+    choices.say(read_augment(str(path)), "flag")
+    assert choices.config().augment == replace(PRESETS["heavy"], mixup=0.1, mosaic_scale=(0.5, 1.0))
+    assert read_augment("light") == {"augment": "light"}
+    for text, words in (
+        ("blur: 1\nblur: 0\n", f"augment file {path} is not valid YAML at line 1: key 'blur' stands twice"),
+        ("- blur\n", f"augment file {path} must hold settings as 'key: value', got a list"),
+        ("blurr: 1\n", f"augment file {path}: augment.blurr is not a setting of augmentation; the settings are base, "),
+        ("blur: 2\n", f"augment file {path}: augment.blur must be from 0 to 1, got 2.0; choose a value between"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            read_augment(written(tmp_path, text))
+        assert str(error.value).startswith(words)
+    with pytest.raises(ConfigError) as missing:
+        read_augment(tmp_path / "no.yaml")
+    assert str(missing.value) == (
+        f"augment file {tmp_path / 'no.yaml'} cannot be read (No such file or directory); give an existing YAML file"
+    )
+
+
+@settings(deadline=None)  # files on a busy machine
+@given(
+    values=st.fixed_dictionaries(
+        {"base": st.sampled_from(list(PRESETS))},
+        optional={"mixup": st.floats(0, 1), "hue": st.floats(0, 0.5), "mosaic_scale": st.just([0.3, 1.1])},
+    )
+)
+def test_law_a_description_with_settings_is_a_config_file_that_says_the_same(
+    tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
+) -> None:
+    choices = Choices()
+    choices.say(read_augment(values), "flag")
+    config = choices.config()
+    path = written(tmp_path_factory.mktemp("config"), describe(config, choices))
+    assert config_of(read_config_file(path), "file") == config
+
+
+def test_a_description_writes_all_settings_with_their_origins() -> None:
+    choices = Choices()
+    choices.say({"augment": "light"}, "flag")
+    choices.say({"augment.mixup": 0.5}, "set")
+    lines = [line.split() for line in describe(choices.config(), choices).splitlines()]
+    assert ["mixup:", "0.5", "#", "set"] in lines
+    assert ["flip_left_right:", "0.5", "#", "flag"] in lines
+    assert ["base:", "none", "#", "flag"] in lines
+
+
+@pytest.mark.parametrize("said", ["cache=off", "cache='off'", "cache: off"])
+def test_cache_off_is_off_though_yaml_reads_false(said: str, tmp_path: Path) -> None:
+    values = parse_assignments([said]) if "=" in said else read_config_file(written(tmp_path, said))
+    assert config_of(values).cache == "off"
+    assert "cache" not in config_of(values).recipe().model_dump()
+    choices = Choices()
+    choices.say(values, "set")
+    again = read_config_file(written(tmp_path, describe(choices.config(), choices)))
+    assert config_of(again).cache == "off"
+    assert problem_of({"cache": True}) == "cache = True: input should be 'auto', 'ram' or 'off'"
+
+
 # Problems -------------------------------------------------------------------------------------------------------------
 
 
@@ -119,8 +233,11 @@ def test_all_problems_come_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"model": "yolov9"}, "model = 'yolov9': input should be 'yolo'"),
-        ({"backbone": "resnet"}, "backbone = 'resnet': input should be 'csp-light' or 'resnet18'"),
+        ({"model": "yolov9"}, "model = 'yolov9': input should be 'yolo' or 'yolov1'"),
+        (
+            {"backbone": "resnet"},
+            "backbone = 'resnet': input should be 'csp-light', 'resnet18', 'resnet34' or 'resnet50'",
+        ),
         ({"augment": "hevy"}, "augment = 'hevy': input should be 'none', 'light' or 'heavy'"),
         ({"imgsz": 0}, "imgsz = 0: input should be greater than or equal to 32"),
         ({"train.epochs": 0}, "train.epochs = 0: input should be greater than or equal to 1"),

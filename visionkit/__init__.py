@@ -11,17 +11,29 @@ from typing import TYPE_CHECKING, Any
 from visionkit.version import __version__
 
 if TYPE_CHECKING:
+    from visionkit.api.augment_preview import augment_preview
     from visionkit.api.detect import Detector, load
     from visionkit.api.evaluate import evaluate, evaluate_predictions
     from visionkit.api.finetune import finetune
     from visionkit.api.layers import layers
     from visionkit.result import Result
 
-__all__ = ["Detector", "Result", "__version__", "evaluate", "evaluate_predictions", "finetune", "layers", "load"]
+__all__ = [
+    "Detector",
+    "Result",
+    "__version__",
+    "augment_preview",
+    "evaluate",
+    "evaluate_predictions",
+    "finetune",
+    "layers",
+    "load",
+]
 
 _HOME = {
     "Detector": "visionkit.api.detect",
     "Result": "visionkit.result",
+    "augment_preview": "visionkit.api.augment_preview",
     "evaluate": "visionkit.api.evaluate",
     "evaluate_predictions": "visionkit.api.evaluate",
     "finetune": "visionkit.api.finetune",

@@ -13,24 +13,32 @@ from pydantic import ValidationError
 from torch import nn
 
 from visionkit.backbones.csp_light import CspLight
-from visionkit.backbones.resnet import resnet18
+from visionkit.backbones.resnet import resnet18, resnet34, resnet50
 from visionkit.classes import ClassTable
 from visionkit.config import Recipe
 from visionkit.engine.checkpoint import load_weights, save_weights
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.models.yolo import Yolo
+from visionkit.models.yolov1 import YoloV1
 from visionkit.version import __version__
 
 FORMAT = "visionkit.model/1"
 
-BACKBONES: dict[str, Callable[[], nn.Module]] = {"csp-light": CspLight, "resnet18": resnet18}
-MODELS: dict[str, Callable[[nn.Module, int], Yolo]] = {"yolo": Yolo}
+Detector = Yolo | YoloV1
+
+BACKBONES: dict[str, Callable[[], nn.Module]] = {
+    "csp-light": CspLight,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+}
+MODELS: dict[str, Callable[[nn.Module, int], Detector]] = {"yolo": Yolo, "yolov1": YoloV1}
 
 # What depends on the number and order of classes: fresh wherever the class table differs.
 CLASS_PREDICTORS = "head.class_predictors."
 
 
-def build_model(recipe: Recipe, classes: ClassTable) -> Yolo:
+def build_model(recipe: Recipe, classes: ClassTable) -> Detector:
     """A randomly initialised model; the recipe's seed decides its weights."""
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: that would also seed the generators of all GPUs, which are not forked here.
@@ -49,7 +57,7 @@ class LoadedModel:
         sha256: of the file.
     """
 
-    model: Yolo
+    model: Detector
     classes: ClassTable
     recipe: Recipe
     scores: Mapping[str, Any]

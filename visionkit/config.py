@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, field_serializer
+from pydantic_core import PydanticCustomError
 
+from visionkit.data.augment import PRESETS, AugmentSettings
+from visionkit.data.augment_values import DEFAULT_BASE, settings_of, values_of
+from visionkit.data.cache import CacheName
 from visionkit.engine.settings import TrainSettings
 from visionkit.errors import ConfigError
 
 Origin = Literal["default", "file", "set", "flag", "auto"]
-ModelName = Literal["yolo"]
-BackboneName = Literal["csp-light", "resnet18"]
+ModelName = Literal["yolo", "yolov1"]
+BackboneName = Literal["csp-light", "resnet18", "resnet34", "resnet50"]
 AugmentName = Literal["none", "light", "heavy"]
 
 
@@ -29,6 +33,26 @@ def _one_or_several(specs: Any) -> Any:
 FreezeSpecs = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
 
 
+def _name_or_settings(value: Any) -> str | AugmentSettings:
+    """A preset's name as it is; a mapping as the settings it stands for."""
+    if isinstance(value, AugmentSettings) or (isinstance(value, str) and value in PRESETS):
+        return value
+    if isinstance(value, Mapping):
+        try:
+            return settings_of(value)
+        except ConfigError as error:
+            raise PydanticCustomError("augment_value", "{problem}", {"problem": str(error)}) from None
+    raise PydanticCustomError(
+        "augment", "input should be 'none', 'light' or 'heavy', or settings as --augment FILE.yaml holds them"
+    )
+
+
+Augment = Annotated[AugmentName | AugmentSettings, PlainValidator(_name_or_settings)]
+
+# YAML reads `cache: off` as False.
+Cache = Annotated[CacheName, BeforeValidator(lambda value: "off" if value is False else value)]
+
+
 class Recipe(BaseModel):
     """What decides the trained weights, beside the data. Stored in every checkpoint; holds no path and no time."""
 
@@ -38,12 +62,20 @@ class Recipe(BaseModel):
     model: ModelName = Field("yolo", description="the architecture")
     backbone: BackboneName = Field("csp-light", description="the network that feeds it")
     imgsz: int = Field(320, ge=32, le=4096, multiple_of=32, description="side of the square network input, pixels")
-    augment: AugmentName = Field("heavy", description="strength of online augmentation")
+    augment: Augment = Field(
+        DEFAULT_BASE, description="online augmentation: none, light, heavy, or settings by name on top of a base"
+    )
     mosaic_until: float = Field(
         0.85, ge=0, le=1, description="share of the epochs that may use mosaics, the first ones"
     )
+    grow_from: float = Field(0.5, gt=0, le=1, description="share of imgsz that training starts with")
+    grow_until: float = Field(0.75, ge=0, le=1, description="share of the epochs until images have their full size")
     freeze: FreezeSpecs = Field((), description="units held still, as --freeze takes them")
     train: TrainSettings = TrainSettings()
+
+    @field_serializer("augment")
+    def _augment_whole(self, augment: str | AugmentSettings) -> Any:
+        return values_of(augment) if isinstance(augment, AugmentSettings) else augment
 
 
 class Config(Recipe):
@@ -51,7 +83,12 @@ class Config(Recipe):
 
     data: str = Field("sample", description="dataset folder, or 'sample'")
     weights: str = Field("default", description="default, scratch, or a .safetensors file")
+    minutes: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="time that decides the epochs, by measuring; none: epochs decide"
+    )
+    cache: Cache = Field("auto", description="decoded images kept in memory: ram, off, or auto where they fit easily")
     force: bool = Field(False, description="freeze randomly initialised weights all the same")
+    tensorboard: bool = Field(False, description="curves for TensorBoard too; needs the extra of that name")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves torch's choice")
     workers: int | None = Field(None, ge=0, le=64, description="processes that read images; none: cores - 1, at most 8")
@@ -67,11 +104,22 @@ class Choices:
         self._said: dict[str, tuple[Any, Origin]] = {}
 
     def say(self, values: Mapping[str, Any], origin: Origin) -> None:
-        """Take values in by dotted key, or nested; a later one wins."""
-        for key, value in flatten(values).items():
+        """Take values in by dotted key, or nested; a later one wins.
+
+        `augment`, or `augment.base`, names a preset and so stands for all values of augmentation: those said before are
+        gone. `augment.KEY` changes one of them.
+        """
+        flat = flatten(values)
+        if "augment" in flat or "augment.base" in flat:
+            named = flat.pop("augment", None)
+            flat = {"augment": flat.pop("augment.base", named), **flat}
+            self._said = {key: said for key, said in self._said.items() if not key.startswith("augment.")}
+        for key, value in flat.items():
             self._said[key] = (value, origin)
 
     def origin(self, key: str) -> Origin:
+        if key not in self._said and key.startswith("augment."):
+            return self.origin("augment")
         return self._said[key][1] if key in self._said else "default"
 
     def config(self) -> Config:
@@ -81,7 +129,12 @@ class Choices:
             ConfigError: unknown keys, wrong types, values out of bounds; all of them in one line.
         """
         nested: dict[str, Any] = {}
-        for key, (value, _) in self._said.items():
+        said = {key: value for key, (value, _) in self._said.items()}
+        changes = [key for key in said if key.startswith("augment.")]
+        if changes:
+            base = {"base": said.pop("augment")} if "augment" in said else {}
+            nested["augment"] = base | {key.removeprefix("augment."): said.pop(key) for key in changes}
+        for key, value in said.items():
             *parents, name = key.split(".")
             place = nested
             for parent in parents:
@@ -102,6 +155,8 @@ def _problems(error: ValidationError) -> list[str]:
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             unknown.append(key)
+        elif problem["type"] == "augment_value":
+            problems.append(problem["msg"])
         else:
             problems.append(f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
     if unknown:
@@ -138,23 +193,50 @@ def read_config_file(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: missing, not YAML, a key twice, or not a mapping.
     """
+    return _read_yaml("config file", path)
+
+
+def read_augment(given: str | Path | Mapping[str, Any] | AugmentSettings) -> dict[str, Any]:
+    """What `--augment` is given, by dotted key: a preset's name, a YAML file of settings, or, from Python, settings.
+
+    A file or a mapping names any of the settings, and as `base` the preset it changes, `heavy` where it names none.
+
+    Raises:
+        ConfigError: the file cannot be read, or what it holds is not settings of augmentation.
+    """
+    if isinstance(given, AugmentSettings):
+        values = values_of(given)
+    elif isinstance(given, Mapping):
+        values = dict(given)
+    elif isinstance(given, Path) or Path(given).suffix.lower() in (".yaml", ".yml"):
+        values = _read_yaml("augment file", Path(given))
+        try:
+            settings_of(values)
+        except ConfigError as error:
+            raise ConfigError(f"augment file {given}: {error}") from None
+    else:
+        return {"augment": given}
+    return {"augment.base": DEFAULT_BASE} | {f"augment.{name}": value for name, value in values.items()}
+
+
+def _read_yaml(what: str, path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"config file {path} cannot be read ({error.strerror}); give an existing YAML file") from None
+        raise ConfigError(f"{what} {path} cannot be read ({error.strerror}); give an existing YAML file") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"config file {path} is not text in UTF-8; give a YAML file") from None
+        raise ConfigError(f"{what} {path} is not text in UTF-8; give a YAML file") from None
     try:
         content = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         problem = str(getattr(error, "problem", error)).splitlines()[0]
-        raise ConfigError(f"config file {path} is not valid YAML{where}: {problem}") from None
+        raise ConfigError(f"{what} {path} is not valid YAML{where}: {problem}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError(f"config file {path} must hold settings as 'key: value', got a {type(content).__name__}")
+        raise ConfigError(f"{what} {path} must hold settings as 'key: value', got a {type(content).__name__}")
     return flatten(content)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import visionkit
 from visionkit.build import build_model, load_model, save_model
 from visionkit.classes import ClassTable
 from visionkit.config import Choices, Recipe, read_config_file
+from visionkit.data.augment import PRESETS
 from visionkit.engine.checkpoint import load_state, load_weights
 from visionkit.engine.events import EpochDone, Event, StepDone
 from visionkit.errors import CheckpointError, ConfigError, DataError, UsageError, VisionkitError
@@ -264,6 +266,43 @@ def test_weights_of_another_backbone_are_refused(resnet: Path, tiny_data: Path, 
     assert not (tmp_path / "run").exists()
 
 
+# Augmentation and cache -----------------------------------------------------------------------------------------------
+
+
+def test_settings_of_an_augment_file_are_stored_whole_and_resumed(tiny_data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("base: light\nmixup: 0.5\ncopy_paste: 0.5\n")
+    said: list[str] = []
+    run = tmp_path / "run"
+    settings = tiny_settings(epochs=1, imgsz=32, augment=file, cache="ram", set=["augment.blur=0.25"])
+    result = visionkit.finetune(tiny_data, out=run, say=said.append, **settings)
+    assert result is not None
+    # 10 pictures of 64x48 or 64x64.
+    assert any(line.startswith("Training data: 10 images cached in RAM, 0.00 GB") for line in said)
+    assert any("augment light with mixup 0.5, copy_paste 0.5, blur 0.25, seed 0" in line for line in said)
+    recipe = load_model(result.last).recipe
+    assert recipe.augment == replace(PRESETS["light"], mixup=0.5, copy_paste=0.5, blur=0.25)
+    assert "my.yaml" not in (run / "config.yaml").read_text()
+    file.unlink()
+    again = visionkit.finetune(resume=run)
+    assert again is not None
+    assert load_model(again.last).recipe == recipe
+    # The config file of the run says the same, alone.
+    copy = visionkit.finetune(config=run / "config.yaml", out=tmp_path / "copy")
+    assert copy is not None
+    assert copy.last.read_bytes() == result.last.read_bytes()
+
+
+def test_a_cache_changes_no_byte(tiny_data: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(epochs=2, imgsz=32, augment="heavy")
+    weights = []
+    for cache in ("off", "ram"):
+        result = visionkit.finetune(tiny_data, cache=cache, out=tmp_path / cache, **settings)
+        assert result is not None
+        weights.append(result.last.read_bytes())
+    assert weights[0] == weights[1]
+
+
 # What it refuses ------------------------------------------------------------------------------------------------------
 
 
@@ -288,7 +327,7 @@ def test_an_unknown_option_lists_the_options(tiny_data: Path) -> None:
     ("options", "words"),
     [
         ({"augment": "strong"}, "augment = 'strong': input should be 'none', 'light' or 'heavy'"),
-        ({"backbone": "vgg"}, "backbone = 'vgg': input should be 'csp-light' or 'resnet18'"),
+        ({"backbone": "vgg"}, "backbone = 'vgg': input should be 'csp-light', 'resnet18', 'resnet34' or 'resnet50'"),
         ({"optimizer": "adam"}, "train.optimizer = 'adam': input should be 'adamw' or 'sgd'"),
         ({"imgsz": 100}, "imgsz = 100: input should be a multiple of 32"),
         ({"set": ["train.learning_rate=1"]}, "train.learning_rate is not a setting; the settings are "),

@@ -1,18 +1,23 @@
-"""ResNet-18 is torchvision's, number by number, so its checkpoints mean the same here."""
+"""The ResNets are torchvision's, number by number, so its checkpoints mean the same here."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
 
-from visionkit.backbones.resnet import resnet18, without_classifier
+from visionkit.backbones.resnet import ResNet, resnet18, resnet34, resnet50, without_classifier
 from visionkit.types import Level
 
+EVERY = [resnet18, resnet34, resnet50]
+Make = Callable[[], ResNet]
 
-def torchvision_resnet18() -> nn.Module:
-    """Randomly initialised, with running statistics and affine weights that no longer do nothing."""
+
+def torchvision_resnet(make: Make) -> nn.Module:
+    """Of the same name; randomly initialised, with running statistics and affine weights that no longer do nothing."""
     torch.manual_seed(0)
-    model = torchvision.models.resnet18(weights=None)
+    model: nn.Module = torchvision.models.get_model(make.__name__, weights=None)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
@@ -29,13 +34,14 @@ def torchvision_maps(model: nn.Module, images: Tensor) -> list[Tensor]:
     return [map8, map16, model.layer4(map16)]
 
 
+@pytest.mark.parametrize("make", EVERY)
 @pytest.mark.parametrize(
     ("size", "training"),
     [((64, 64), False), ((64, 64), True), ((65, 97), False), ((65, 97), True), ((33, 50), False), ((1, 1), False)],
 )
-def test_features_equal_torchvision(size: tuple[int, int], training: bool) -> None:
-    peer = torchvision_resnet18()
-    ours = resnet18()
+def test_features_equal_torchvision(make: Make, size: tuple[int, int], training: bool) -> None:
+    peer = torchvision_resnet(make)
+    ours = make()
     ours.load_state_dict(without_classifier(peer.state_dict()))
     images = torch.randn(2, 3, *size)
     with torch.no_grad():
@@ -47,15 +53,16 @@ def test_features_equal_torchvision(size: tuple[int, int], training: bool) -> No
         torch.testing.assert_close(ours_map, peer_map, rtol=0, atol=1e-6)
 
 
-def test_parameter_names_and_order_are_torchvisions() -> None:
-    peer = torchvision.models.resnet18(weights=None).state_dict()
-    assert list(resnet18().state_dict()) == [name for name in peer if not name.startswith("fc.")]
+@pytest.mark.parametrize("make", EVERY)
+def test_parameter_names_and_order_are_torchvisions(make: Make) -> None:
+    peer = torchvision.models.get_model(make.__name__, weights=None).state_dict()
+    assert list(make().state_dict()) == [name for name in peer if not name.startswith("fc.")]
     assert set(peer) - set(without_classifier(peer)) == {"fc.weight", "fc.bias"}
 
 
 def test_a_checkpoint_from_before_batch_counters_loads() -> None:
     # torchvision's first published ResNets have no `num_batches_tracked`.
-    old = {k: v for k, v in torchvision_resnet18().state_dict().items() if "num_batches_tracked" not in k}
+    old = {k: v for k, v in torchvision_resnet(resnet18).state_dict().items() if "num_batches_tracked" not in k}
     resnet18().load_state_dict(without_classifier(old))
 
 
@@ -69,13 +76,26 @@ def test_levels_and_the_ten_units() -> None:
     assert model.units[0].modules == ("conv1", "bn1")
 
 
-def test_every_parameter_belongs_to_exactly_one_unit() -> None:
-    model = resnet18()
+@pytest.mark.parametrize(("make", "channels"), [(resnet34, (128, 256, 512)), (resnet50, (512, 1024, 2048))])
+def test_levels_and_the_eighteen_units(make: Make, channels: tuple[int, ...]) -> None:
+    model = make()
+    assert model.levels == tuple(Level(c, stride) for c, stride in zip(channels, (8, 16, 32), strict=True))
+    # Table 1 of the paper: 3, 4, 6 and 3 blocks; with stem and maxpool 18.
+    blocks = [f"layer{i}.{b}" for i, depth in enumerate((3, 4, 6, 3), start=1) for b in range(depth)]
+    assert [unit.name for unit in model.units] == ["stem", "maxpool", *blocks]
+
+
+# torchvision's counts less its classifier's: 512 * 1000 + 1000 = 513,000, and for ResNet-50 2048 * 1000 + 1000.
+@pytest.mark.parametrize(
+    ("make", "parameters"),
+    [(resnet18, 11_689_512 - 513_000), (resnet34, 21_797_672 - 513_000), (resnet50, 25_557_032 - 2_049_000)],
+)
+def test_every_parameter_belongs_to_exactly_one_unit(make: Make, parameters: int) -> None:
+    model = make()
     in_units = [p for u in model.units for name in u.modules for p in model.get_submodule(name).parameters()]
     assert len(in_units) == len(set(in_units))
     assert set(in_units) == set(model.parameters())
-    # torchvision's 11,689,512 less its classifier, 512 * 1000 + 1000 = 513,000.
-    assert sum(p.numel() for p in in_units) == 11_176_512
+    assert sum(p.numel() for p in in_units) == parameters
 
 
 def test_initialisation_keeps_the_variance_of_rectified_layers() -> None:

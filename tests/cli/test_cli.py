@@ -4,6 +4,7 @@ import ast
 import inspect
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,8 +20,9 @@ from tiny import TinyRun, tiny_flags
 
 import visionkit
 from visionkit.build import load_model
+from visionkit.imaging.reader import read_image
 
-COMMANDS = ("finetune", "evaluate", "detect", "layers")
+COMMANDS = ("finetune", "evaluate", "detect", "layers", "augment-preview")
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are forked")
 
@@ -139,11 +141,15 @@ def test_finetune_json_is_one_object_and_aliases_are_known(
     ("flags", "words"),
     [
         (["--augment", "strong"], "augment = 'strong': input should be 'none', 'light' or 'heavy'"),
-        (["--backbone", "vgg"], "backbone = 'vgg': input should be 'csp-light' or 'resnet18'"),
+        (["--augment", "no.yaml"], "augment file no.yaml cannot be read"),
+        (["--cache", "disk"], "cache = 'disk': input should be 'auto', 'ram' or 'off'"),
+        (["--backbone", "vgg"], "backbone = 'vgg': input should be 'csp-light', 'resnet18', 'resnet34' or 'resnet50'"),
         (["--optimizer", "adam"], "train.optimizer = 'adam': input should be 'adamw' or 'sgd'"),
         (["--device", "gpu"], "device must be auto, cpu, cuda, cuda:N or mps, got 'gpu'"),
         (["--set", "train.learning_rate=1"], "train.learning_rate is not a setting; the settings are model, backbone"),
         (["--set", "train.lr"], "--set takes KEY=VALUE, got 'train.lr'"),
+        (["--minutes", "3", "--epochs", "5"], "minutes and epochs both say how long to train; give --minutes or"),
+        (["--minutes", "0"], "minutes = 0.0: input should be greater than 0"),
         (["--config", "no.yaml"], "config file no.yaml cannot be read"),
         (["--weights", "no.safetensors"], "weights file no.safetensors does not exist"),
         (["--data", "nowhere"], "nowhere does not exist"),
@@ -462,8 +468,11 @@ def test_layers_of_a_weights_file(command_line: CommandLine, tiny_run: TinyRun) 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["frcnn"], "unknown model 'frcnn'; choose one of yolo, or give a weights file"),
-        (["yolo", "--backbone", "vgg"], "unknown backbone 'vgg'; choose one of csp-light, resnet18"),
+        (["frcnn"], "unknown model 'frcnn'; choose one of yolo, yolov1, or give a weights file"),
+        (
+            ["yolo", "--backbone", "vgg"],
+            "unknown backbone 'vgg'; choose one of csp-light, resnet18, resnet34, resnet50",
+        ),
         (["yolo", "--freeze", "99"], "--freeze 99 must be below the number of units"),
         (["yolo", "--imgsz", "100"], "image size must be divisible by 32, got 100"),
         (["no.safetensors"], "weights file no.safetensors does not exist"),
@@ -471,6 +480,45 @@ def test_layers_of_a_weights_file(command_line: CommandLine, tiny_run: TinyRun) 
 )
 def test_what_layers_refuses_in_one_line(arguments: list[str], words: str, command_line: CommandLine) -> None:
     assert words in refused(command_line("layers", *arguments))
+
+
+# Augment-preview ------------------------------------------------------------------------------------------------------
+
+
+def test_augment_preview_writes_a_picture_and_says_the_settings(
+    command_line: CommandLine, tiny_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "my.yaml").write_text("base: none\nmixup: 1\n")
+    arguments = [tiny_data, "--augment", "my.yaml", "--img", "32", "--count", "2"]
+    finished = command_line("augment-preview", *arguments, folder=tmp_path)
+    assert finished.code == 0, finished.stderr
+    settings, picture = finished.stdout.splitlines()
+    assert settings == "Augmentation none with mixup 1: mixup 1"
+    assert re.fullmatch(r"2 samples at 32 px with \d+ objects: runs/augment-preview/data-1\.png", picture)
+    assert "Data: COCO layout" in finished.stderr
+
+    result = command_line("augment-preview", "--data", *arguments, "--json", folder=tmp_path).json
+    assert result.keys() == {"picture", "samples", "objects", "split", "imgsz", "epoch", "seed", "augment"}
+    assert (result["picture"], result["augment"]["mixup"]) == ("runs/augment-preview/data-2.png", 1.0)
+    pictures = [read_image(tmp_path / "runs" / "augment-preview" / f"data-{i}.png") for i in (1, 2)]
+    assert (pictures[0] == pictures[1]).all()
+    assert pictures[0].shape == (32, 4 * 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "nowhere does not exist"),
+        (["one", "--data", "two"], "augment-preview shows one dataset, got one and --data two; leave one out"),
+        (["--augment", "strong"], "augment = 'strong': input should be 'none', 'light' or 'heavy'"),
+        (["--count", "0"], "count must be at least 1, got 0; use 1"),
+    ],
+)
+def test_what_augment_preview_refuses_in_one_line(
+    arguments: list[str], words: str, command_line: CommandLine, tmp_path: Path
+) -> None:
+    assert words in refused(command_line("augment-preview", *arguments, folder=tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 # Whatever happens -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from visionkit.ops.nms import nms_per_class
+from visionkit.ops.nms import multiclass_nms, nms_per_class
 
 
 def iou(a: list[float], b: list[float]) -> float:
@@ -83,3 +83,39 @@ def test_one_box_and_none() -> None:
     assert one.tolist() == [0]
     assert none.shape == (0,)
     assert none.dtype == torch.int64
+
+
+# multiclass_nms -------------------------------------------------------------------------------------------------------
+
+# Box 0 and 1 overlap by 90 / 100 = 0.9; box 2 is apart.
+THREE = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 9], [20.0, 20, 30, 30]])
+SCORES = torch.tensor([[0.9, 0.4], [0.8, 0.5], [0.1, 0.7]])
+
+
+def decisions(**options: float) -> list[tuple[list[float], float, int]]:
+    """Box, score and label of each decision."""
+    settings = {"score": 0.3, "iou": 0.5, "max_det": 300, "candidates": 3000, **options}
+    found = multiclass_nms(THREE, SCORES, **settings)
+    return [(box, round(score, 6), label) for box, score, label in zip(*(part.tolist() for part in found), strict=True)]
+
+
+def test_multiclass_by_hand() -> None:
+    # Of class 0 box 0 beats box 1; of class 1 box 1 beats box 0, and box 2 stands alone. 0.1 is too low.
+    boxes = THREE.tolist()
+    assert decisions() == [(boxes[0], 0.9, 0), (boxes[2], 0.7, 1), (boxes[1], 0.5, 1)]
+    assert decisions(score=0.7) == [(boxes[0], 0.9, 0), (boxes[2], 0.7, 1)]  # exactly the least score is enough
+    assert len(decisions(iou=0.95)) == 5
+
+
+def test_multiclass_keeps_the_best_of_max_det_and_of_candidates() -> None:
+    boxes = THREE.tolist()
+    assert decisions(max_det=1) == [(boxes[0], 0.9, 0)]
+    # The two best pairs are box 0 and 1 of class 0: the same object.
+    assert decisions(candidates=2) == [(boxes[0], 0.9, 0)]
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (4, 0)])
+def test_multiclass_of_no_boxes_and_of_no_classes(shape: tuple[int, int]) -> None:
+    found = multiclass_nms(torch.zeros(shape[0], 4), torch.zeros(shape), score=0, iou=0.5, max_det=9, candidates=9)
+    assert [tuple(part.shape) for part in found] == [(0, 4), (0,), (0,)]
+    assert found[2].dtype == torch.int64

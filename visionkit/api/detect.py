@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import torch
-
 from visionkit.build import load_model
 from visionkit.classes import ClassTable
-from visionkit.engine.device import choose_device
+from visionkit.engine.device import choose_device, use_threads
 from visionkit.engine.run_folder import numbered_folder
 from visionkit.engine.torch_backend import TorchBackend
 from visionkit.errors import DataError
@@ -95,8 +93,7 @@ def load(weights: str | Path, *, device: str = "auto", imgsz: int | None = None,
         CheckpointError: missing, damaged or not visionkit's.
         UsageError: the device is not here, or the model's stride does not divide the image size.
     """
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     loaded = load_model(Path(weights))
     where = choose_device(device)
     return Detector(

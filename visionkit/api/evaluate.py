@@ -17,7 +17,7 @@ from visionkit.classes import ClassTable
 from visionkit.data.dataset import DetectionDataset
 from visionkit.data.loader import BatchLoader, evaluation_loader
 from visionkit.data.views import EvaluationView
-from visionkit.engine.device import choose_device
+from visionkit.engine.device import choose_device, use_threads
 from visionkit.engine.evaluate import detect_batches
 from visionkit.engine.events import EvaluationProgress, Listener
 from visionkit.errors import DataError, UsageError
@@ -74,8 +74,7 @@ def evaluate(
     say_split(split, truth, say)
     require_same_classes(loaded, truth)
     where = choose_device(device)
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     settings = loaded.recipe.train
     loader = split_loader(truth, image_size, batch or settings.batch, workers, where)
     model = loaded.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]

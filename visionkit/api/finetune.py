@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from visionkit.api.prepare import Say, prepare, prepare_resumed
+from visionkit.api.prepare import Say, prepare, prepare_resumed, say_plan
+from visionkit.api.time_budget import fix_epochs, settle_length
 from visionkit.api.training_run import FinetuneResult, run_training
-from visionkit.config import Choices, describe, parse_assignments, read_config_file
+from visionkit.config import Choices, describe, parse_assignments, read_augment, read_config_file
 from visionkit.engine.events import Listener
 from visionkit.engine.run_folder import RunFolder, numbered_folder
 from visionkit.errors import UsageError
@@ -41,8 +42,9 @@ def finetune(
         dry_run: check and print everything, train nothing.
         listen: told what happens, event by event.
         say: told, line by line, what a user should read.
-        flags: any other setting by its name on the command line: model, backbone, weights, force, epochs, batch, imgsz,
-            lr, optimizer, patience, seed, augment, device, threads, workers, amp.
+        flags: any other setting by its name on the command line: model, backbone, weights, force, epochs or minutes,
+            batch, imgsz, lr, optimizer, patience, seed, augment (a preset, a YAML file or settings), cache, device,
+            threads, workers, amp, tensorboard.
 
     Returns:
         The result, or None after a dry run.
@@ -70,7 +72,12 @@ def finetune(
         said.append(line)
         say(line)
 
-    prepared = prepare(choices, say_and_keep)
+    settle_length(choices, say_and_keep)
+    prepared, budget = prepare(choices, say_and_keep), None
+    if prepared.config.minutes is not None:
+        beside = Path("runs") if out is None else Path(out)
+        prepared, budget = fix_epochs(prepared, choices, beside, say_and_keep)
+    say_plan(prepared, say_and_keep)
     if dry_run:
         say(DRY_RUN_ENDS)
         return None
@@ -81,7 +88,11 @@ def finetune(
     folder.config.write_text(describe(prepared.config, choices), encoding="utf-8")
     for line in said:
         folder.add_to_log(line)
-    return run_training(prepared, folder, listen, _logging(say, folder))
+    say_and_log = _logging(say, folder)
+    result = run_training(prepared, folder, listen, say_and_log)
+    if budget is not None:
+        say_and_log(budget.sentence())
+    return result
 
 
 def _logging(say: Say, folder: RunFolder) -> Say:
@@ -97,7 +108,9 @@ def _logging(say: Say, folder: RunFolder) -> Say:
 # Flags whose setting lies in the group `train`.
 _TRAIN_FLAGS = ("epochs", "batch", "lr", "optimizer", "patience", "seed", "amp")
 _FLAGS = (
-    "model", "backbone", "weights", "force", "imgsz", "augment", "device", "threads", "workers", *_TRAIN_FLAGS,
+    "model", "backbone", "weights", "minutes", "force", "imgsz", "augment", "cache", "device", "threads", "workers",
+    "tensorboard",
+    *_TRAIN_FLAGS,
 )  # fmt: skip
 
 
@@ -111,7 +124,13 @@ def _choices(
     choices = Choices()
     if config is not None:
         choices.say(read_config_file(Path(config)), "file")
-    choices.say(parse_assignments(assignments), "set")
+    assigned = parse_assignments(assignments)
+    augment = flags.pop("augment", None)
+    if augment is not None:
+        # Before --set, which may change single values of it; but as a whole the flag wins.
+        choices.say(read_augment(augment), "flag")
+        assigned = {key: value for key, value in assigned.items() if key not in ("augment", "augment.base")}
+    choices.say(assigned, "set")
     unknown = [name for name in flags if name not in _FLAGS]
     if unknown:
         raise UsageError(f"finetune has no option {unknown[0]!r}; the options are {', '.join(sorted(_FLAGS))}")

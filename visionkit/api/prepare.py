@@ -15,10 +15,13 @@ from torch import nn
 from visionkit.api.datasets import find_dataset, say_split
 from visionkit.build import LoadedModel, build_model, load_model, transfer_weights
 from visionkit.config import Choices, Config
+from visionkit.data.augment_values import in_words
+from visionkit.data.dataset import DetectionDataset
 from visionkit.data.loader import BatchPlan
 from visionkit.engine.checkpoint import load_state
-from visionkit.engine.device import choose_device, has_bf16
+from visionkit.engine.device import choose_device, has_bf16, use_threads
 from visionkit.engine.run_folder import RunFolder
+from visionkit.engine.tensorboard import summary_writer
 from visionkit.engine.train import TrainingState
 from visionkit.errors import CheckpointError, DataError, UsageError
 from visionkit.formats.layout import CocoLayout, check_same_classes, read_split
@@ -36,6 +39,7 @@ class Prepared:
     """Everything a run needs, checked; nothing is written yet.
 
     Args:
+        train_data: what reads `train_images`, once for the whole process, so that what it keeps in memory is read once.
         state: before step 1, or where an interrupted run was.
         frozen: None where nothing is.
         frozen_sha256: of the frozen tensors before step 1; empty where nothing is frozen.
@@ -44,6 +48,7 @@ class Prepared:
     config: Config
     layout: CocoLayout
     train_images: AnnotatedImages
+    train_data: DetectionDataset
     val_images: AnnotatedImages
     device: torch.device
     state: TrainingState
@@ -62,6 +67,8 @@ def prepare(choices: Choices, say: Say, saved: Mapping[str, Any] | None = None) 
         UsageError, ConfigError, DataError, CheckpointError: something given is wrong.
     """
     config = choices.config()
+    if config.tensorboard:
+        summary_writer()
     device = choose_device(config.device)
     layout = find_dataset(None if choices.origin("data") == "default" else config.data, say)
     if saved is not None and saved["data_sha256"] != annotations_sha256(layout):
@@ -77,9 +84,8 @@ def prepare(choices: Choices, say: Say, saved: Mapping[str, Any] | None = None) 
     choices.say({"data": str(layout.root.resolve())}, choices.origin("data"))
     if config.workers is None:
         choices.say({"workers": max(1, min(8, (os.cpu_count() or 1) - 1))}, "auto")
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    else:
+    use_threads(config.threads)
+    if not config.threads:
         choices.say({"threads": torch.get_num_threads()}, "auto")
     config = choices.config()
 
@@ -96,8 +102,8 @@ def prepare(choices: Choices, say: Say, saved: Mapping[str, Any] | None = None) 
     if saved is not None:
         state.restore(saved["training"])
     sha256 = frozen_sha256(model, frozen) if frozen else ""
-    _say_plan(config, train_images, device, say)
-    return Prepared(config, layout, train_images, val_images, device, state, frozen, sha256)
+    train_data = DetectionDataset(train_images, config.cache)
+    return Prepared(config, layout, train_images, train_data, val_images, device, state, frozen, sha256)
 
 
 def _read_splits(layout: CocoLayout, say: Say) -> tuple[AnnotatedImages, AnnotatedImages]:
@@ -149,13 +155,17 @@ def _frozen(model: nn.Module, units: Sequence[Unit], config: Config, fresh: Sequ
     return frozen
 
 
-def _say_plan(config: Config, images: AnnotatedImages, device: torch.device, say: Say) -> None:
+def say_plan(run: Prepared, say: Say) -> None:
+    """What will be trained, for how long and with which settings, in a line."""
+    config, images, device = run.config, run.train_images, run.device
     settings = config.train
     half = "bf16" if settings.amp and has_bf16(device) else "fp32"
+    augment = config.augment if isinstance(config.augment, str) else in_words(config.augment)
+    say(f"Training data: {run.train_data.cache_words}")
     say(
         f"Training {config.model}/{config.backbone} at {config.imgsz} px on {device} ({half}): {settings.epochs} "
         f"epochs of {len(images.images)} images in batches of {settings.batch * settings.accumulate}, "
-        f"{settings.optimizer}, lr {settings.lr:g}, augment {config.augment}, seed {settings.seed}"
+        f"{settings.optimizer}, lr {settings.lr:g}, augment {augment}, seed {settings.seed}"
     )
 
 
@@ -176,6 +186,7 @@ def prepare_resumed(folder: RunFolder, say: Say) -> Prepared:
     prepared = prepare(choices, say, saved)
     if prepared.frozen_sha256 != saved["frozen_sha256"]:
         raise CheckpointError(f"{folder.state}: its frozen tensors are not those the run began with; start a new run")
+    say_plan(prepared, say)
     state, epochs = prepared.state, prepared.config.train.epochs
     say(f"Resuming {folder.root} after {state.epoch} of {epochs} epochs and {state.batch} batches")
     return prepared

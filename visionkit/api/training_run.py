@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from visionkit.api.evaluate import detections_on, split_loader
 from visionkit.api.prepare import STATE_FORMAT, Prepared, Say, annotations_sha256, batch_plan
+from visionkit.api.training_samples import augment_settings, growth, sample_sheet
 from visionkit.build import save_model
-from visionkit.classes import ClassTable
 from visionkit.config import Config
-from visionkit.data.augment import AugmentSettings, preset
-from visionkit.data.dataset import DetectionDataset
 from visionkit.data.loader import BatchLoader, BatchPlan, training_loader
 from visionkit.data.views import TrainingView
 from visionkit.engine.checkpoint import save_state
 from visionkit.engine.curves import draw_curves
 from visionkit.engine.events import EpochDone, Event, Listener, Saved
 from visionkit.engine.run_folder import RunFolder
+from visionkit.engine.tensorboard import tensorboard_log
 from visionkit.engine.train import TrainingState, train
+from visionkit.formats.records import AnnotatedImages
 from visionkit.metrics.coco_map import CocoScores, coco_scores
 from visionkit.nn.freeze import frozen_sha256, prove_frozen
-from visionkit.predict.drawing import contact_sheet, draw_truth
 from visionkit.predict.writers import save_picture
 
 
@@ -81,9 +80,60 @@ class _Batches:
         return training_loader(self.view, self.plan, workers=self.workers, start_step=step, pin_memory=self.pin_memory)
 
 
-def augment_settings(config: Config) -> AugmentSettings:
-    """The preset, with mosaics in the first share of epochs that the recipe names."""
-    return replace(preset(config.augment), mosaic_epochs=round(config.mosaic_until * config.train.epochs))
+@dataclass(frozen=True, slots=True)
+class RunParts:
+    """What the training loop is handed for one run: where its batches come from, and what follows an epoch."""
+
+    run: Prepared
+    folder: RunFolder
+    view: TrainingView
+    plan: BatchPlan
+    data_sha256: str
+    listen: Listener
+
+    @classmethod
+    def of(cls, run: Prepared, folder: RunFolder, listen: Listener) -> RunParts:
+        config = run.config
+        view = TrainingView(run.train_data, augment_settings(config), config.imgsz, config.train.seed, growth(config))
+        plan = batch_plan(config, len(run.train_images.images))
+        return cls(run, folder, view, plan, annotations_sha256(run.layout), listen)
+
+    @property
+    def batches(self) -> _Batches:
+        return _Batches(self.view, self.plan, self.run.config.workers or 0, self.run.device.type == "cuda")
+
+    def evaluation(self, truth: AnnotatedImages) -> Callable[[nn.Module], CocoScores]:
+        """Scores a model on annotated images; their loader is kept from one call to the next."""
+        config, device = self.run.config, self.run.device
+        loader = split_loader(truth, config.imgsz, config.train.batch, min(1, config.workers or 0), device)
+        classes = self.run.train_images.classes
+
+        def evaluate(model: nn.Module) -> CocoScores:
+            rows = detections_on(model, loader, truth, classes, device, config.train.amp, self.listen)
+            return coco_scores(truth, rows)
+
+        return evaluate
+
+    def save_state(self, state: TrainingState) -> None:
+        content = {
+            "format": STATE_FORMAT,
+            "training": state.to_dict(),
+            "config": _flat(self.run.config),
+            "data_sha256": self.data_sha256,
+            "frozen_sha256": self.run.frozen_sha256,
+        }
+        save_state(self.folder.state, content)
+        self.listen(Saved(self.folder.state))
+
+    def save_epoch(self, state: TrainingState, scores: CocoScores | None, best: bool) -> None:
+        card = {"epoch": state.epoch, **_shown_scores(state.history[-1])}
+        classes, recipe = self.run.train_images.classes, self.run.config.recipe()
+        save_model(self.folder.last, state.average.model, classes, recipe, card)
+        if best:
+            save_model(self.folder.best, state.average.model, classes, recipe, card)
+        self.folder.write_metrics(state.history)
+        if scores is not None:
+            draw_curves(self.folder.curves, state.history)
 
 
 def run_training(run: Prepared, folder: RunFolder, listen: Listener, say: Say) -> FinetuneResult:
@@ -92,40 +142,8 @@ def run_training(run: Prepared, folder: RunFolder, listen: Listener, say: Say) -
     Raises:
         VisionkitError: the loss is no longer finite, or frozen tensors moved.
     """
-    config, device, state = run.config, run.device, run.state
-    settings = config.train
-    classes = run.train_images.classes
-    recipe = config.recipe()
-    pin = device.type == "cuda"
-
-    view = TrainingView(DetectionDataset(run.train_images), augment_settings(config), config.imgsz, settings.seed)
-    plan = batch_plan(config, len(run.train_images.images))
-    val_loader = split_loader(run.val_images, config.imgsz, settings.batch, min(1, config.workers or 0), device)
-    data_sha256 = annotations_sha256(run.layout)
-
-    def evaluate(model: nn.Module) -> CocoScores:
-        rows = detections_on(model, val_loader, run.val_images, classes, device, settings.amp, listen)
-        return coco_scores(run.val_images, rows)
-
-    def save_run_state(state: TrainingState) -> None:
-        content = {
-            "format": STATE_FORMAT,
-            "training": state.to_dict(),
-            "config": _flat(config),
-            "data_sha256": data_sha256,
-            "frozen_sha256": run.frozen_sha256,
-        }
-        save_state(folder.state, content)
-        listen(Saved(folder.state))
-
-    def save_epoch(state: TrainingState, scores: CocoScores | None, best: bool) -> None:
-        card = {"epoch": state.epoch, **_shown_scores(state.history[-1])}
-        save_model(folder.last, state.average.model, classes, recipe, card)
-        if best:
-            save_model(folder.best, state.average.model, classes, recipe, card)
-        folder.write_metrics(state.history)
-        if scores is not None:
-            draw_curves(folder.curves, state.history)
+    state = run.state
+    parts = RunParts.of(run, folder, listen)
 
     def log_event(event: Event) -> None:
         if isinstance(event, EpochDone):
@@ -133,17 +151,19 @@ def run_training(run: Prepared, folder: RunFolder, listen: Listener, say: Say) -
         listen(event)
 
     if state.epoch == state.batch == 0 and not folder.first_batch.exists():
-        save_picture(folder.first_batch, _first_batch(view, plan, classes))
-    train(
-        state,
-        _Batches(view, plan, config.workers or 0, pin),
-        settings,
-        device=device,
-        evaluate=evaluate,
-        save_state=save_run_state,
-        save_epoch=save_epoch,
-        listen=log_event,
-    )
+        first = [parts.view[key][0] for key in next(parts.plan.batches(0))[:16]]
+        save_picture(folder.first_batch, sample_sheet(first, run.train_images.classes))
+    with tensorboard_log(folder.tensorboard, log_event) if run.config.tensorboard else nullcontext(log_event) as told:
+        train(
+            state,
+            parts.batches,
+            run.config.train,
+            device=run.device,
+            evaluate=parts.evaluation(run.val_images),
+            save_state=parts.save_state,
+            save_epoch=parts.save_epoch,
+            listen=told,
+        )
     if run.frozen:
         for model in (state.model, state.average.model):
             prove_frozen(run.frozen_sha256, frozen_sha256(model, run.frozen))
@@ -159,12 +179,6 @@ def run_training(run: Prepared, folder: RunFolder, listen: Listener, say: Say) -
         scores=_shown_scores(best),
         frozen_sha256=run.frozen_sha256,
     )
-
-
-def _first_batch(view: TrainingView, plan: BatchPlan, classes: ClassTable) -> NDArray[np.uint8]:
-    """What the network sees first: up to 16 augmented images with their boxes."""
-    samples = [view[key][0] for key in next(plan.batches(0))[:16]]
-    return contact_sheet([draw_truth(s.image, s.boxes, s.labels.tolist(), classes.names) for s in samples])
 
 
 def _flat(config: Config) -> dict[str, Any]:

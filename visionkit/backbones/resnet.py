@@ -37,6 +37,38 @@ class BasicBlock(nn.Module):
         return F.relu(y + shortcut, inplace=True)
 
 
+class Bottleneck(nn.Module):
+    """A 1x1 convolution that narrows, a 3x3 that may halve the size, a 1x1 that widens, beside a shortcut.
+
+    Source: He et al. 2015, Deep Residual Learning for Image Recognition, section 4.1, figure 5 right. There the first
+    1x1 has the stride; here the 3x3 has it, as in the checkpoints of torchvision ("ResNet v1.5"): a strided 1x1 never
+    sees three quarters of its input.
+    """
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int = 1) -> None:
+        super().__init__()
+        out_channels = width * self.expansion
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.downsample = _projection(in_channels, out_channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
+        y = self.bn3(self.conv3(y))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return F.relu(y + shortcut, inplace=True)
+
+
+Block = type[BasicBlock] | type[Bottleneck]
+
+
 def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
     """The 1x1 convolution of a shortcut, or None where input and output have the same shape."""
     if stride == 1 and in_channels == out_channels:
@@ -57,7 +89,7 @@ class ResNet(nn.Module):
     at strides 8, 16 and 32; a side of s pixels gives a map of ceil(s / stride).
     """
 
-    def __init__(self, block: type[BasicBlock], depths: Sequence[int]) -> None:
+    def __init__(self, block: Block, depths: Sequence[int]) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
@@ -92,7 +124,7 @@ class ResNet(nn.Module):
         return map8, map16, map32
 
 
-def _layer(block: type[BasicBlock], in_channels: int, width: int, depth: int, stride: int) -> nn.Sequential:
+def _layer(block: Block, in_channels: int, width: int, depth: int, stride: int) -> nn.Sequential:
     """`depth` blocks of the same width; the first does the striding."""
     first = block(in_channels, width, stride)
     return nn.Sequential(first, *(block(width * block.expansion, width) for _ in range(depth - 1)))
@@ -105,6 +137,24 @@ def resnet18() -> ResNet:
     ['stem', 'maxpool', 'layer1.0', 'layer1.1']
     """
     return ResNet(BasicBlock, (2, 2, 2, 2))
+
+
+def resnet34() -> ResNet:
+    """ResNet-34, randomly initialised: 21.28 M parameters, 18 units.
+
+    >>> len(resnet34().units)
+    18
+    """
+    return ResNet(BasicBlock, (3, 4, 6, 3))
+
+
+def resnet50() -> ResNet:
+    """ResNet-50, randomly initialised: 23.51 M parameters, 18 units.
+
+    >>> [level.channels for level in resnet50().levels]
+    [512, 1024, 2048]
+    """
+    return ResNet(Bottleneck, (3, 4, 6, 3))
 
 
 def without_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

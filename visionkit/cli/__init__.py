@@ -12,6 +12,7 @@ from types import FrameType
 
 import typer
 
+from visionkit.cli.augment_preview import augment_preview
 from visionkit.cli.detect import detect
 from visionkit.cli.evaluate import evaluate
 from visionkit.cli.finetune import finetune
@@ -32,6 +33,7 @@ app.command()(finetune)
 app.command()(evaluate)
 app.command()(detect)
 app.command()(layers)
+app.command()(augment_preview)
 
 
 @app.callback(invoke_without_command=True)

@@ -8,28 +8,35 @@ from typing import Annotated
 
 import typer
 
-from visionkit.cli.options import Debug, Device, ImageSize, Json, Threads
+from visionkit.cli.options import AUGMENT_HELP, Debug, Device, ImageSize, Json, Threads
 from visionkit.cli.progress import resume_advice, say, training_progress
 
 
 def finetune(
     data: Annotated[str | None, typer.Option(help="Dataset folder, or 'sample', 'sample-b'.")] = None,
-    model: Annotated[str | None, typer.Option(help="Architecture: yolo.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="csp-light or resnet18.")] = None,
+    model: Annotated[str | None, typer.Option(help="Architecture: yolo or yolov1.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="csp-light, resnet18, resnet34 or resnet50.")] = None,
     weights: Annotated[str | None, typer.Option(help="default, scratch, or a .safetensors file.")] = None,
     freeze: Annotated[
         list[str] | None, typer.Option(help="Units held still: 10, 0-4, backbone, all-but-head, none; repeatable.")
     ] = None,
     force: Annotated[bool | None, typer.Option("--force", help="Freeze random weights all the same.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Time for it all, in place of --epochs: measures, then fixes their number.")
+    ] = None,
     batch: Annotated[int | None, typer.Option("--batch", "--batch-size", help="Images a step.")] = None,
     imgsz: ImageSize = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adamw or sgd.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many evaluations without a better AP.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.")] = None,
-    augment: Annotated[str | None, typer.Option(help="none, light or heavy.")] = None,
+    augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,
+    cache: Annotated[
+        str | None, typer.Option(help="Decoded images kept in memory: ram, off, or auto, where they fit easily.")
+    ] = None,
     amp: Annotated[bool | None, typer.Option(help="bf16 where the hardware has it.")] = None,
+    tensorboard: Annotated[bool | None, typer.Option(help="Write curves for TensorBoard too.")] = None,
     device: Device = None,
     threads: Threads = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read and augment images.")] = None,
@@ -53,6 +60,7 @@ def finetune(
         "weights": weights,
         "force": force,
         "epochs": epochs,
+        "minutes": minutes,
         "batch": batch,
         "imgsz": imgsz,
         "lr": lr,
@@ -60,7 +68,9 @@ def finetune(
         "patience": patience,
         "seed": seed,
         "augment": augment,
+        "cache": cache,
         "amp": amp,
+        "tensorboard": tensorboard,
         "device": device,
         "threads": threads,
         "workers": workers,

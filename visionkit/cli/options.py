@@ -9,5 +9,6 @@ import typer
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 ImageSize = Annotated[int | None, typer.Option("--imgsz", "--img", help="Side of the square network input, pixels.")]
+AUGMENT_HELP = "none, light, heavy, or a YAML file: base (heavy) and the settings that differ from it."
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

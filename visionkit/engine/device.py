@@ -6,6 +6,7 @@ import platform
 import re
 from contextlib import AbstractContextManager, nullcontext
 
+import cv2
 import torch
 
 from visionkit.errors import UsageError
@@ -29,6 +30,13 @@ def choose_device(name: str) -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UsageError("device 'mps' is not here; use --device cpu")
     return torch.device(name)
+
+
+def use_threads(count: int) -> None:
+    """Let torch's and OpenCV's work in this process run on so many CPU threads; 0 leaves each its own choice."""
+    if count:
+        torch.set_num_threads(count)
+        cv2.setNumThreads(count)
 
 
 def has_bf16(device: torch.device) -> bool:

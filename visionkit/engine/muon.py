@@ -1,8 +1,8 @@
 """Muon: momentum whose matrices are made orthogonal, so that no direction of a layer learns much faster than another.
 
-Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks". The size of its steps after Liu
-et al. 2025, "Muon is Scalable for LLM Training", section 2.2: that of AdamW's, so that AdamW's learning rates and weight
-decay hold for both.
+Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks". Its steps have the size
+of AdamW's, so that AdamW's learning rates and weight decay hold for both: Liu et al. 2025, "Muon is Scalable for LLM
+Training", section 2.2.
 """
 
 from __future__ import annotations

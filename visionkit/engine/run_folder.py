@@ -62,6 +62,11 @@ class RunFolder:
         return self.root / "first_batch.png"
 
     @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's files, where they are asked for."""
+        return self.root / "tensorboard"
+
+    @property
     def log(self) -> Path:
         return self.root / "log.txt"
 

@@ -25,3 +25,30 @@ def nms_per_class(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> 
         kept.append(of_class[nms(boxes[of_class], scores[of_class], iou)])
     keep = torch.cat(kept)
     return keep[scores[keep].argsort(descending=True, stable=True)]
+
+
+def multiclass_nms(
+    boxes: Tensor, scores: Tensor, *, score: float, iou: float, max_det: int, candidates: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """From a score for every box and class to decisions: a threshold, then suppression within each class.
+
+    A box may stand for several classes.
+
+    Args:
+        boxes: f32 [N, 4] x1 y1 x2 y2.
+        scores: f32 [N, K].
+        score: lowest score kept.
+        iou: overlap above which the worse box of a class goes, in [0, 1].
+        max_det: most decisions, best first.
+        candidates: most (box, class) pairs that enter suppression, best first; bounds the time.
+
+    Returns:
+        boxes f32 [M, 4], scores f32 [M] and labels i64 [M], best first.
+    """
+    box, label = (scores >= score).nonzero().unbind(1)
+    confidence = scores[box, label]
+    if len(confidence) > candidates:
+        confidence, best = confidence.topk(candidates)
+        box, label = box[best], label[best]
+    keep = nms_per_class(boxes[box], confidence, label, iou)[:max_det]
+    return boxes[box[keep]], confidence[keep], label[keep]

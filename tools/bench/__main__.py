@@ -1,0 +1,192 @@
+"""Measure visionkit beside its peers: `.venv/bin/python tools/bench COMMAND`. The protocol is in docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from contest import BenchError, Contestant, Turn, hold, own
+from table import first_minutes, summarise, table
+from task import Task
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; the options behind `--` go on to `visionkit`."""
+    top = argparse.ArgumentParser(
+        prog="tools/bench",
+        description="Measure visionkit beside its peers, in turns, A B A B; ratios are medians over the rounds.",
+        epilog="Example: .venv/bin/python tools/bench training --data my-data --threads 2 --rounds 5 "
+        "--peer 'other=other-venv/bin/python other_training.py'",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    training = commands.add_parser(
+        "training", help="images a second of the whole training loop, and its share of the bare network"
+    )
+    pipeline = commands.add_parser("pipeline", help="augmented mosaics a second, one process, images in memory")
+    accuracy = commands.add_parser("accuracy", help="AP against minutes, over several seeds")
+    for command in (training, pipeline, accuracy):
+        command.add_argument("--data", default="sample", help="dataset folder in COCO layout (%(default)s)")
+        command.add_argument(
+            "--imgsz", type=int, default=640 if command is pipeline else 320, help="side of the input, px (%(default)s)"
+        )
+        command.add_argument("--batch", type=int, default=16, help="images a step (%(default)s)")
+        command.add_argument(
+            "--peer", action="append", default=[], metavar="NAME=COMMAND", help="another contestant; repeatable"
+        )
+        command.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    for command in (training, accuracy):
+        command.add_argument("--model", help="architecture of visionkit's contestant")
+        command.add_argument("--backbone", help="and its backbone")
+        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any of its settings")
+        command.add_argument(
+            "--threads", type=int, default=os.cpu_count() or 1, help="equal threads for all (%(default)s)"
+        )
+        command.add_argument(
+            "--modes",
+            default="equal" if command is accuracy else "default,equal",
+            help="each contestant's own number of threads, the equal one, or both (%(default)s)",
+        )
+    for command in (training, pipeline):
+        command.add_argument("--steps", type=int, default=30, help="batches timed in each turn (%(default)s)")
+        command.add_argument("--rounds", type=int, default=3, help="turns of each (%(default)s)")
+    pipeline.add_argument("--no-torchvision", action="store_true", help="leave out the peer written with torchvision")
+    accuracy.add_argument("--minutes", type=float, default=15, help="of training (%(default)s)")
+    accuracy.add_argument("--seeds", default="0,1,2", help="one round each (%(default)s)")
+    accuracy.add_argument("--levels", default="0.4,0.5,0.55,0.58", help="first minute at these AP (%(default)s)")
+    accuracy.add_argument("--keep", metavar="DIR", help="keep visionkit's run folders here")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
+    try:
+        report = {"training": training, "pipeline": pipeline, "accuracy": accuracy}[given.command](given)
+    except BenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(report)
+    return 0
+
+
+def training(given: argparse.Namespace) -> str:
+    ours = Contestant("visionkit", own("measure_training.py", *settings(given)))
+    turns = compete([ours], given, modes(given), ["images_per_second"])
+    rows = summarise(turns, "images_per_second")
+    if given.json:
+        return as_json(given, turns, rows=[row.to_json() for row in rows])
+    of_ours = [turn for turn in turns if turn.name == "visionkit"]
+    parts = [
+        table(summarise(of_ours, key), heading, 3)
+        for key, heading in (
+            ("bare_images_per_second", "bare images/s"),
+            ("share_of_bare", "loop / bare"),
+            ("share_waiting_for_data", "waits for data"),
+        )
+    ]
+    head = f"Training, {given.imgsz} px, batch {given.batch}, {given.rounds} rounds of {given.steps} batches"
+    return "\n\n".join([head, table(rows, "images/s", 1), *parts])
+
+
+def pipeline(given: argparse.Namespace) -> str:
+    contestants = [Contestant("visionkit", own("measure_pipeline.py"))]
+    if not given.no_torchvision:
+        contestants.append(Contestant("torchvision v2", own("measure_pipeline_torchvision.py")))
+    # One process with one thread, as each worker of a loader is: there is no other way to compare pipelines.
+    turns = compete(contestants, given, [1], ["images_per_second"])
+    rows = summarise(turns, "images_per_second")
+    if given.json:
+        return as_json(given, turns, rows=[row.to_json() for row in rows])
+    head = (
+        f"Mosaics, {given.imgsz} px, images in memory, {given.rounds} rounds of {given.steps} batches of {given.batch}"
+    )
+    return f"{head}\n\n{table(rows, 'images/s', 0)}"
+
+
+def accuracy(given: argparse.Namespace) -> str:
+    keep = ["--keep", given.keep] if given.keep else []
+    more = [
+        word for name in ("model", "backbone") if getattr(given, name) for word in (f"--{name}", getattr(given, name))
+    ]
+    more += [word for assignment in given.set for word in ("--set", assignment)]
+    ours = Contestant("visionkit", own("measure_accuracy.py", *keep, "--", *more))
+    turns = compete([ours], given, modes(given), ["AP", "AP50"])
+    levels = numbers(given.levels, "--levels")
+    keys = ["AP", "AP50", *(key for key in ("test_AP", "test_AP50") if all(key in turn.said for turn in turns))]
+    rows = {key: summarise(turns, key) for key in keys}
+    reached = [
+        {"name": t.name, "threads": t.threads, "seed": seeds(given)[t.round], "minutes": t.said.get("minutes"),
+         "first_minute": dict(zip(map(str, levels), first_minutes(t.said.get("curve", ()), levels), strict=True))}
+        for t in turns
+    ]  # fmt: skip
+    if given.json:
+        return as_json(given, turns, rows={k: [r.to_json() for r in v] for k, v in rows.items()}, reached=reached)
+    head = f"Accuracy after {given.minutes:g} minutes, {given.imgsz} px, batch {given.batch}, seeds {given.seeds}"
+    return "\n\n".join([head, *(table(rows[key], key, 4) for key in keys), reached_table(reached, levels)])
+
+
+def reached_table(reached: Sequence[dict[str, Any]], levels: Sequence[float]) -> str:
+    """When each run first reached each AP, in minutes since its command was started."""
+    lines = ["First minute at AP".ljust(28) + "".join(f"{level:>8g}" for level in levels) + "     end"]
+    for run in reached:
+        shown = [*run["first_minute"].values(), run["minutes"]]
+        times = "".join("       -" if minute is None else f"{minute:8.1f}" for minute in shown)
+        lines.append(f"{run['name']}, seed {run['seed']}".ljust(28) + times)
+    return "\n".join(lines)
+
+
+def compete(
+    first: Sequence[Contestant], given: argparse.Namespace, threads: Sequence[int], keys: Sequence[str]
+) -> list[Turn]:
+    """Everybody's turns, told on stderr as they end."""
+    task = Task(data=given.data, imgsz=given.imgsz, batch=given.batch)
+    if given.command == "accuracy":
+        tasks = [replace(task, minutes=given.minutes, seed=seed) for seed in seeds(given)]
+    else:
+        tasks = [replace(task, steps=given.steps)] * given.rounds
+
+    def tell(turn: Turn) -> None:
+        shown = "  ".join(f"{k} {v:.4g}" for k, v in turn.said.items() if isinstance(v, int | float))
+        print(f"round {turn.round + 1}  {turn.name}  threads {turn.threads or 'default'}  {shown}", file=sys.stderr)
+
+    return hold([*first, *map(Contestant.parse, given.peer)], tasks, threads, keys, tell)
+
+
+def settings(given: argparse.Namespace) -> list[str]:
+    """The options of visionkit's contestant as assignments."""
+    named = [f"{name}={getattr(given, name)}" for name in ("model", "backbone") if getattr(given, name)]
+    return [word for assignment in [*named, *given.set] for word in ("--set", assignment)]
+
+
+def modes(given: argparse.Namespace) -> list[int]:
+    """Numbers of threads, 0 for each contestant's own."""
+    known = {"default": 0, "equal": given.threads}
+    asked = given.modes.split(",")
+    if not set(asked) <= set(known):
+        raise BenchError(f"--modes are default, equal or default,equal, got {given.modes!r}")
+    return [known[mode] for mode in asked]
+
+
+def seeds(given: argparse.Namespace) -> list[int]:
+    return [int(seed) for seed in numbers(given.seeds, "--seeds")]
+
+
+def numbers(text: str, option: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise BenchError(f"{option} takes numbers separated by commas, got {text!r}") from None
+
+
+def as_json(given: argparse.Namespace, turns: Sequence[Turn], **parts: Any) -> str:
+    said = [{"round": t.round, "name": t.name, "threads": t.threads, **t.said} for t in turns]
+    return json.dumps({"benchmark": given.command, "command": shlex.join(sys.argv), **parts, "turns": said})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

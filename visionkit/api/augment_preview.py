@@ -1,0 +1,128 @@
+"""A contact sheet of augmented samples: what training would show the network, for eyes to judge before it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count as numbers
+from pathlib import Path
+from typing import Any
+
+from visionkit.api.datasets import find_dataset, say_split
+from visionkit.api.prepare import Say
+from visionkit.api.training_samples import augment_settings, sample_sheet
+from visionkit.config import Choices, read_augment
+from visionkit.data.augment import AugmentSettings
+from visionkit.data.augment_values import values_of
+from visionkit.data.dataset import DetectionDataset
+from visionkit.data.loader import BatchPlan
+from visionkit.data.views import TrainingView
+from visionkit.errors import DataError, UsageError
+from visionkit.formats.layout import read_split
+from visionkit.predict.writers import save_picture
+
+MOST_TILES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentPreview:
+    """A written contact sheet.
+
+    Args:
+        picture: the file.
+        samples, objects: shown on it.
+        settings: as training would have them.
+    """
+
+    picture: Path
+    samples: int
+    objects: int
+    split: str
+    image_size: int
+    epoch: int
+    seed: int
+    settings: AugmentSettings
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "picture": str(self.picture),
+            "samples": self.samples,
+            "objects": self.objects,
+            "split": self.split,
+            "imgsz": self.image_size,
+            "epoch": self.epoch,
+            "seed": self.seed,
+            "augment": values_of(self.settings),
+        }
+
+
+def augment_preview(
+    data: str | Path | None = None,
+    *,
+    augment: str | Path | Mapping[str, Any] | AugmentSettings | None = None,
+    imgsz: int | None = None,
+    split: str = "train",
+    count: int = 16,
+    epoch: int = 1,
+    seed: int = 0,
+    out: str | Path | None = None,
+    say: Say = lambda line: None,
+) -> AugmentPreview:
+    """Write a picture of the samples that training would draw first in an epoch, with the boxes it would learn from.
+
+    A run with the same seed, image size and augmentation sees these very samples, in this order, where it shows images
+    in their full size (`grow_until`, `multi_scale`) and still makes mosaics (`mosaic_until`).
+
+    Args:
+        data: as for `finetune`.
+        augment: none, light, heavy, a YAML file of settings, or settings; by default as `finetune` has it.
+        imgsz: side of the square network input in pixels; by default as `finetune` has it.
+        split: whose images.
+        count: samples shown, from 1 to 400.
+        epoch: from 1.
+        seed: of the run, at least 0.
+        out: the picture, a new file; by default a numbered one under runs/augment-preview.
+        say: told, line by line, what a user should read.
+
+    Raises:
+        UsageError, ConfigError, DataError: something given is wrong; nothing was written.
+        VisionkitError: the picture cannot be written.
+    """
+    for name, value, least in (("count", count, 1), ("epoch", epoch, 1)):
+        if value < least:
+            raise UsageError(f"{name} must be at least {least}, got {value}; use {least}")
+    if count > MOST_TILES:
+        raise UsageError(f"count must be at most {MOST_TILES} for one picture, got {count}; use {MOST_TILES}")
+    path = None if out is None else Path(out)
+    if path is not None and path.exists():
+        raise UsageError(f"{path} exists and nothing is overwritten; give another --out")
+    choices = Choices()
+    choices.say({"train.seed": seed, "train.epochs": epoch, "mosaic_until": 1}, "flag")
+    if augment is not None:
+        choices.say(read_augment(augment), "flag")
+    if imgsz is not None:
+        choices.say({"imgsz": imgsz}, "flag")
+    config = choices.config()
+
+    layout = find_dataset(data, say)
+    if split not in layout.splits:
+        raise DataError(f"{layout.root} has no split {split!r}; it has {', '.join(layout.splits)}")
+    images = read_split(layout, split)
+    say_split(split, images, say)
+    view = TrainingView(DetectionDataset(images), augment_settings(config), config.imgsz, seed)
+    plan = BatchPlan(len(images.images), count, epoch, seed)
+    samples = [view[epoch - 1, draw][0] for draw in plan.order(epoch - 1)[:count].tolist()]
+    sheet = sample_sheet(samples, images.classes)
+    if path is not None:
+        save_picture(path, sheet)
+    else:
+        path = _save_numbered(Path("runs") / "augment-preview", layout.root.resolve().name, sheet)
+    objects = sum(len(sample.boxes) for sample in samples)
+    return AugmentPreview(path, count, objects, split, config.imgsz, epoch, seed, view.settings)
+
+
+def _save_numbered(folder: Path, name: str, sheet: Any) -> Path:
+    """Write the picture as the first of `NAME-1.png`, `NAME-2.png`, ... that is not there yet."""
+    path = next(p for p in (folder / f"{name}-{number}.png" for number in numbers(1)) if not p.exists())
+    save_picture(path, sheet)
+    return path

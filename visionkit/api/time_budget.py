@@ -1,0 +1,174 @@
+"""`--minutes`: from a time to a number of epochs, by measuring first."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+
+from visionkit.api.prepare import Prepared, Say, batch_plan
+from visionkit.api.training_run import RunParts
+from visionkit.api.training_samples import growth
+from visionkit.config import Choices, Origin
+from visionkit.data.growth import NO_GROWTH
+from visionkit.engine.run_folder import RunFolder
+from visionkit.engine.throughput import RunCost, StepTimes, epochs_within, time_epoch_ends, time_steps
+from visionkit.engine.train import TrainingState
+from visionkit.errors import UsageError
+from visionkit.formats.records import AnnotatedImages
+
+# Shares of the time asked for, and bounds in seconds: long enough to average over images and over the machine's moods.
+STEPS_SHARE, STEPS_LEAST, STEPS_MOST = 0.02, 2.0, 10.0
+EVALUATION_SHARE = 0.02
+
+# Of the plan that measuring draws its batches from: more than it can use up.
+TRIAL_EPOCHS = 10_000
+
+# The DataLoader's: batches that each worker makes ahead.
+PREFETCHED_BY_WORKER = 2
+
+
+def settle_length(choices: Choices, say: Say) -> None:
+    """Let either `minutes` or `epochs` say how long to train: the one with the later origin.
+
+    A config file with both is one that a run with `--minutes` wrote: its epochs hold, so that it is that run again.
+
+    Raises:
+        UsageError: both were given by flags, or both by `--set`.
+    """
+    minutes = choices.config().minutes
+    if minutes is None:
+        return
+    order = get_args(Origin)
+    by_minutes, by_epochs = choices.origin("minutes"), choices.origin("train.epochs")
+    if order.index(by_minutes) > order.index(by_epochs):
+        return
+    if by_minutes == by_epochs != "file":
+        raise UsageError("minutes and epochs both say how long to train; give --minutes or --epochs, not both")
+    choices.say({"minutes": None}, by_epochs)
+    if by_epochs == "file":
+        say("The config file names minutes and epochs: its epochs hold; --minutes measures anew")
+
+
+@dataclass(frozen=True, slots=True)
+class TimeBudget:
+    """The minutes asked for, running since measuring began."""
+
+    minutes: float
+    began: float
+    clock: Callable[[], float]
+
+    @property
+    def seconds_left(self) -> float:
+        return 60 * self.minutes - (self.clock() - self.began)
+
+    def sentence(self) -> str:
+        """`Took 14.8 minutes, 15 were asked for`."""
+        return f"Took {(self.clock() - self.began) / 60:.3g} minutes, {self.minutes:g} were asked for"
+
+
+def fix_epochs(
+    run: Prepared, choices: Choices, beside: Path, say: Say, clock: Callable[[], float] = time.monotonic
+) -> tuple[Prepared, TimeBudget]:
+    """Measure the prepared run and give it as many epochs as fit into the minutes its config asks for, at least one.
+
+    The time that measuring takes is part of the minutes. What is measured is a copy of the model, trained for some
+    steps and thrown away, so the run itself begins as if nothing had been measured.
+
+    Args:
+        choices: `train.epochs` is added to it, with origin `auto`.
+        beside: measured files are written in a temporary folder there, on the disk of the run.
+    """
+    assert run.config.minutes is not None
+    budget = TimeBudget(run.config.minutes, clock(), clock)
+    devices = [run.device] if run.device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices),
+        tempfile.TemporaryDirectory(dir=_existing(beside), prefix=".visionkit-") as folder,
+    ):
+        cost, sentence = _measure(run, RunFolder(Path(folder)), clock)
+    settings = run.config.train
+    batches_per_epoch = batch_plan(run.config, len(run.train_images.images)).steps_per_epoch
+    left = budget.seconds_left
+    epochs = epochs_within(left, cost, settings, batches_per_epoch)
+    if epochs:
+        say(f"{sentence}: {epochs} epoch{'s' * (epochs > 1)} in {budget.minutes:g} minute{'s' * (budget.minutes != 1)}")
+    else:
+        alone = cost.of_run(settings.model_copy(update={"epochs": 1}), batches_per_epoch)
+        are_left = f"{max(0, left):.0f} of {60 * budget.minutes:g} s are left"
+        say(f"{sentence}: one epoch takes {alone:.0f} s and {are_left}; training one all the same")
+    choices.say({"train.epochs": max(1, epochs)}, "auto")
+    config = choices.config()
+    state = TrainingState.begin(run.state.model, config.train, batches_per_epoch)
+    return replace(run, config=config, state=state), budget
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
+
+
+def _measure(run: Prepared, folder: RunFolder, clock: Callable[[], float]) -> tuple[RunCost, str]:
+    """What the parts of the run cost, and the two figures a user can judge by in words."""
+    config, device = run.config, run.device
+    assert config.minutes is not None
+    batch = config.train.batch
+    seconds = min(STEPS_MOST, max(STEPS_LEAST, STEPS_SHARE * 60 * config.minutes))
+    trial = replace(
+        run, config=config.model_copy(update={"train": config.train.model_copy(update={"epochs": TRIAL_EPOCHS})})
+    )
+    parts = RunParts.of(trial, folder, lambda event: None)
+    model = copy.deepcopy(run.state.model)
+
+    def steps_of(size: int) -> StepTimes:
+        """Of batches that all have one size."""
+        return time_steps(
+            TrainingState.begin(model, config.train, parts.plan.steps_per_epoch),
+            replace(parts.batches, view=replace(parts.view, image_size=size, growth=NO_GROWTH)),
+            config.train,
+            device=device,
+            available=parts.plan.steps,
+            prefetched=PREFETCHED_BY_WORKER * (config.workers or 0),
+            seconds=seconds,
+            clock=clock,
+        )
+
+    full, small = config.imgsz, growth(config).size(config.imgsz, 0)
+    steps = steps_of(full)
+    share = min(1.0, steps_of(small).batch / steps.batch) if small < full else 1.0
+
+    def effort(epochs: int) -> float:
+        """In full-size epochs; between the two sizes that were timed, time grows with the number of pixels."""
+        grown = growth(config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})}))
+        area = grown.sizes(full, np.arange(epochs)) ** 2
+        return float(np.interp(area, (small**2, full**2), (share, 1.0)).sum()) if small < full else float(epochs)
+
+    shown = round(EVALUATION_SHARE * 60 * config.minutes * batch / steps.batch)
+    some = spread_images(run.val_images, max(batch, shown))
+    ends = time_epoch_ends(
+        TrainingState.begin(model, config.train, parts.plan.steps_per_epoch),
+        parts.batches,
+        config.train,
+        device=device,
+        evaluate=parts.evaluation(some),
+        save_state=parts.save_state,
+        save_epoch=parts.save_epoch,
+        clock=clock,
+    )
+    evaluation = ends.evaluation * len(run.val_images.images) / len(some.images)
+    # Files after an evaluation: the weights of the last epoch are in `files` already, but a better one is saved twice.
+    cost = RunCost(steps.start, steps.batch, ends.files, evaluation + ends.files_evaluated, effort)
+    return cost, f"Measured {batch / steps.batch:.3g} images/s and {evaluation:.2g} s an evaluation"
+
+
+def spread_images(truth: AnnotatedImages, count: int) -> AnnotatedImages:
+    """At most `count` of the images, evenly spread: what stands together in a file is often alike."""
+    every = -(-len(truth.images) // count)
+    return replace(truth, images=truth.images[::every])
