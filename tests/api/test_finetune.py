@@ -328,7 +328,7 @@ def test_an_unknown_option_lists_the_options(tiny_data: Path) -> None:
     [
         ({"augment": "strong"}, "augment = 'strong': input should be 'none', 'light' or 'heavy'"),
         ({"backbone": "vgg"}, "backbone = 'vgg': input should be 'csp-light', 'resnet18', 'resnet34' or 'resnet50'"),
-        ({"optimizer": "adam"}, "train.optimizer = 'adam': input should be 'adamw' or 'sgd'"),
+        ({"optimizer": "adam"}, "train.optimizer = 'adam': input should be 'muon', 'adamw' or 'sgd'"),
         ({"imgsz": 100}, "imgsz = 100: input should be a multiple of 32"),
         ({"set": ["train.learning_rate=1"]}, "train.learning_rate is not a setting; the settings are "),
     ],

@@ -144,7 +144,7 @@ def test_finetune_json_is_one_object_and_aliases_are_known(
         (["--augment", "no.yaml"], "augment file no.yaml cannot be read"),
         (["--cache", "disk"], "cache = 'disk': input should be 'auto', 'ram' or 'off'"),
         (["--backbone", "vgg"], "backbone = 'vgg': input should be 'csp-light', 'resnet18', 'resnet34' or 'resnet50'"),
-        (["--optimizer", "adam"], "train.optimizer = 'adam': input should be 'adamw' or 'sgd'"),
+        (["--optimizer", "adam"], "train.optimizer = 'adam': input should be 'muon', 'adamw' or 'sgd'"),
         (["--device", "gpu"], "device must be auto, cpu, cuda, cuda:N or mps, got 'gpu'"),
         (["--set", "train.learning_rate=1"], "train.learning_rate is not a setting; the settings are model, backbone"),
         (["--set", "train.lr"], "--set takes KEY=VALUE, got 'train.lr'"),

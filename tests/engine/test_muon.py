@@ -47,6 +47,16 @@ def test_singular_values_come_near_one_and_vectors_stay() -> None:
     assert (inside - inside.diagonal().diag()).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("scale", [1e-45, 1e-38, 1e-30, 1e-20, 1e20, 1e37])
+def test_the_size_of_a_gradient_does_not_matter(scale: float) -> None:
+    # Of a layer that no object reaches, momentum fades away: below 1e-23 squares are zero in 32 bits.
+    matrix = torch.randn(1, 6, 9, generator=torch.Generator().manual_seed(0))
+    result = orthogonalised(matrix * scale)
+    assert result.isfinite().all()
+    if scale > 1e-38:
+        torch.testing.assert_close(result, orthogonalised(matrix), rtol=1e-3, atol=1e-3)
+
+
 def test_a_gradient_of_zeros_stays_zero() -> None:
     assert orthogonalised(torch.zeros(2, 3, 5)).tolist() == torch.zeros(2, 3, 5).tolist()
 

@@ -28,7 +28,7 @@ def finetune(
     batch: Annotated[int | None, typer.Option("--batch", "--batch-size", help="Images a step.")] = None,
     imgsz: ImageSize = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adamw or sgd.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="muon, adamw or sgd.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many evaluations without a better AP.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.")] = None,
     augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,

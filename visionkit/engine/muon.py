@@ -109,8 +109,10 @@ def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
     if matrices.shape[-2] > matrices.shape[-1]:
         return orthogonalised(matrices.mT, steps).mT
     a, b, c = _QUINTIC
-    norm = matrices.flatten(1).norm(dim=1)[:, None, None]
-    x = matrices.float() / norm.clamp(min=torch.finfo(torch.float32).tiny)
+    # First to a largest element of 1: the squares of a gradient that fades away vanish long before itself.
+    x = matrices.float()
+    x = x / x.abs().amax((-2, -1), keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1)
     gram = x @ x.mT
     total: Tensor | None = None
     for step in range(steps):
