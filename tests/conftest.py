@@ -38,7 +38,7 @@ def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> TinyR
 
     said: list[str] = []
     out = tmp_path_factory.mktemp("tiny_run") / "run"
-    settings = tiny_settings(epochs=20, set=["train.evaluate_every=4"])
+    settings = tiny_settings(epochs=20, augment="none", set=["train.evaluate_every=4", "grow_from=1"])
     result = visionkit.finetune(tiny_data, out=out, say=said.append, **settings)
     assert result is not None
     return TinyRun(result, tuple(said))

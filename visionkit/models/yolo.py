@@ -16,7 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from visionkit.errors import UsageError
+from visionkit.models.assembly import model_units, require_input_size
 from visionkit.nn.conv import ConvNormAct
 from visionkit.nn.normalize import Normalize
 from visionkit.nn.pan import PathAggregation
@@ -24,7 +24,7 @@ from visionkit.ops.anchors import anchor_points
 from visionkit.ops.box_coding import decode_distances, encode_distances, expected_distances
 from visionkit.ops.losses import ciou_loss, classification_loss, distribution_focal_loss
 from visionkit.ops.matching import IGNORE, POSITIVE, match_task_aligned
-from visionkit.ops.nms import nms_per_class
+from visionkit.ops.nms import multiclass_nms
 from visionkit.types import Detections, Level, Losses, Target, Unit
 
 BINS = 16
@@ -143,13 +143,7 @@ class Yolo(nn.Module):
     @property
     def units(self) -> tuple[Unit, ...]:
         """The backbone's units, then the direct children of neck and head that learn: what `--freeze` counts."""
-        of_backbone: tuple[Unit, ...] = self.backbone.units  # type: ignore[assignment]
-        units = [Unit(f"backbone.{u.name}", tuple(f"backbone.{m}" for m in u.modules)) for u in of_backbone]
-        for part in ("neck", "head"):
-            for name, child in self.get_submodule(part).named_children():
-                if any(True for _ in child.parameters()):  # where nothing is learnt there is nothing to freeze
-                    units.append(Unit(f"{part}.{name}", (f"{part}.{name}",)))
-        return tuple(units)
+        return model_units(self, ("neck", "head"))
 
     @property
     def stride(self) -> int:
@@ -162,12 +156,7 @@ class Yolo(nn.Module):
         Raises:
             UsageError: H or W is not divisible by the coarsest stride.
         """
-        height, width = images.shape[-2:]
-        if height % self.stride or width % self.stride:
-            up = [-(-side // self.stride) * self.stride for side in (height, width)]
-            raise UsageError(
-                f"image size must be divisible by {self.stride}, got {height}x{width}; use {up[0]}x{up[1]}"
-            )
+        require_input_size(images, self.stride)
         outputs: YoloOutputs = self.head(self.neck(self.backbone(self.normalize(images))))
         return outputs
 
@@ -206,18 +195,11 @@ class Yolo(nn.Module):
             max_det: most detections an image.
             candidates: most (point, class) pairs that enter suppression, best first; bounds the time.
         """
-        detections = []
-        all_boxes = outputs.boxes()
         all_scores = outputs.class_logits.float().sigmoid()
-        for boxes, scores in zip(all_boxes, all_scores, strict=True):
-            point, label = (scores >= score).nonzero().unbind(1)
-            confidence = scores[point, label]
-            if len(confidence) > candidates:
-                confidence, best = confidence.topk(candidates)
-                point, label = point[best], label[best]
-            keep = nms_per_class(boxes[point], confidence, label, iou)[:max_det]
-            detections.append(Detections(boxes[point[keep]], confidence[keep], label[keep]))
-        return detections
+        return [
+            Detections(*multiclass_nms(boxes, scores, score=score, iou=iou, max_det=max_det, candidates=candidates))
+            for boxes, scores in zip(outputs.boxes(), all_scores, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
