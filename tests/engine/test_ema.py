@@ -26,7 +26,7 @@ def test_equals_the_formula() -> None:
     for step in range(1, 40):
         value = math.sin(step)
         set_weight(model, value)
-        average.update(model, step)
+        average.update(step)
         expected += (value - expected) * max(5 / (step + 4), 1 / 10)
         assert average.model.get_parameter("weight").item() == pytest.approx(expected, abs=1e-6)
 
@@ -37,7 +37,7 @@ def test_follows_quickly_at_first_and_slowly_later() -> None:
         model = one_weight(0)
         average = WeightAverage(model, horizon=1000)
         set_weight(model, 1)
-        average.update(model, step)
+        average.update(step)
         assert average.model.get_parameter("weight").item() == pytest.approx(near, abs=1e-4)
 
 
@@ -45,7 +45,7 @@ def test_a_horizon_of_one_step_is_the_model_itself() -> None:
     model = one_weight(0)
     average = WeightAverage(model, horizon=1)
     set_weight(model, 0.3)
-    average.update(model, 1)
+    average.update(1)
     assert average.model.get_parameter("weight").item() == pytest.approx(0.3)
 
 
@@ -55,7 +55,7 @@ def test_frozen_weights_keep_their_bits() -> None:
     model[0].requires_grad_(False)
     average = WeightAverage(model, horizon=7)
     for step in range(1, 200):
-        average.update(model, step)
+        average.update(step)
     assert torch.equal(average.model.get_parameter("0.weight"), model[0].weight)
 
 
@@ -64,7 +64,7 @@ def test_running_statistics_are_averaged_with_the_weights_they_belong_to() -> No
     average = WeightAverage(model, horizon=2)
     before = average.model.get_buffer("running_mean").clone()
     model(torch.randn(8, 2))
-    average.update(model, 100)  # a share of 1/2
+    average.update(100)  # a share of 1/2
     after = model.get_buffer("running_mean")
     torch.testing.assert_close(average.model.get_buffer("running_mean"), (before + after) / 2)
     assert torch.equal(average.model.get_buffer("num_batches_tracked"), model.get_buffer("num_batches_tracked"))

@@ -21,26 +21,26 @@ class WeightAverage:
     Frozen tensors are equal in both and never touched, so that not even rounding can move them.
 
     Args:
-        model: the model in training.
+        model: the model in training, on its device already.
         horizon: the most optimizer steps that the average looks back.
     """
 
     def __init__(self, model: nn.Module, horizon: int) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.horizon = horizon
+        # Looked up once: optimizers and `load_state_dict` change tensors, they do not exchange them.
+        self._parameters = list(zip(self.model.parameters(), model.parameters(), strict=True))
+        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, step: int) -> None:
         """Take one optimizer step's weights in; `step` counts from 1."""
         share = max((DECAY + 1) / (step + DECAY), 1 / self.horizon)
-        averages = dict(self.model.named_parameters())
-        learnt: list[tuple[Tensor, Tensor]] = [
-            (averages[name], p) for name, p in model.named_parameters() if p.requires_grad
-        ]
+        learnt: list[tuple[Tensor, Tensor]] = [pair for pair in self._parameters if pair[1].requires_grad]
         # Running statistics too: today's belong to today's weights, not to the mean of yesterday's.
-        for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
-            if buffer.is_floating_point():
-                learnt.append((average, buffer))
+        for average, value in self._buffers:
+            if value.is_floating_point():
+                learnt.append((average, value))
             else:
-                average.copy_(buffer)
-        torch._foreach_lerp_([a for a, _ in learnt], [value for _, value in learnt], share)
+                average.copy_(value)
+        torch._foreach_lerp_([average for average, _ in learnt], [value for _, value in learnt], share)

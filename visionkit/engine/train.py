@@ -174,7 +174,7 @@ def _train_epoch(
         nn.utils.clip_grad_norm_(learning, settings.clip_norm)
         state.optimizer.step()
         state.step += 1
-        state.average.update(state.model, state.step)
+        state.average.update(state.step)
 
         if state.batch < batches_per_epoch and time.monotonic() - saved_at >= 60 * settings.save_minutes:
             save_state(state)
