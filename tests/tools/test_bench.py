@@ -92,7 +92,8 @@ def test_contestants_take_turns() -> None:
 
 TELL = (
     "import json, os; "
-    "print(json.dumps({'x': 1, 'seen': {k: v for k, v in os.environ.items() if 'VISIONKIT_B' in k or k[:7] == 'OMP_NUM'}}))"
+    "seen = {k: v for k, v in os.environ.items() if k.startswith(('VISIONKIT_BENCH', 'OMP_NUM'))}; "
+    "print(json.dumps({'x': 1, 'seen': seen}))"
 )
 
 
