@@ -5,6 +5,7 @@ B images, H W pixels, G ground truths, N boxes, P levels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +36,37 @@ class Unit:
 
     name: str
     modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRows:
+    """Where along one dimension a tensor of a model keeps what belongs to each class; a model names such tensors in its
+    `class_rows`, so that weights can go from one class table to another.
+
+    The dimension consists of `groups` runs alike: `before` rows that belong to no class, `each` rows a class in the
+    order of labels, `after` rows that belong to no class. So an anchor is a group, or a cell of a fully connected grid;
+    corners that a class has to itself are 4 rows `each`; the logit of background is a row `after`.
+
+    >>> ClassRows(groups=2, after=1).rows([1], classes=3)
+    [1, 3, 5, 7]
+    """
+
+    dim: int = 0
+    groups: int = 1
+    each: int = 1
+    before: int = 0
+    after: int = 0
+
+    def length(self, classes: int) -> int:
+        """Size of the dimension for so many classes."""
+        return self.groups * (self.before + classes * self.each + self.after)
+
+    def rows(self, labels: Sequence[int], classes: int) -> list[int]:
+        """Where the rows of these labels lie, in their order and group by group, with those of no class around them."""
+        size, classes_end = self.length(classes) // self.groups, self.before + classes * self.each
+        of_labels = [self.before + label * self.each + i for label in labels for i in range(self.each)]
+        of_group = [*range(self.before), *of_labels, *range(classes_end, size)]
+        return [group * size + row for group in range(self.groups) for row in of_group]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +105,7 @@ class Sample:
         labels: i64 [G].
         ignore: bool [G].
         image_id: the dataset's image id.
+        halves: the image brought down to a half, a quarter, ..., as far as someone has it at hand.
     """
 
     image: NDArray[np.uint8]
@@ -80,6 +113,11 @@ class Sample:
     labels: NDArray[np.int64]
     ignore: NDArray[np.bool_]
     image_id: int
+    halves: tuple[NDArray[np.uint8], ...] = ()
+
+    def redrawn(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> Sample:
+        """The same truth on another picture."""
+        return replace(self, image=image, boxes=boxes, halves=())
 
     def with_objects(self, keep: NDArray[Any]) -> Sample:
         """The same sample with the objects that `keep` selects (a mask or indices)."""

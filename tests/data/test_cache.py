@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from visionkit.data.cache import CacheChoice, ImageCache, cache_choice
+from visionkit.data.geometry import halve
 from visionkit.errors import UsageError
 
-# 100 images of 640x480: 100 * 640 * 480 * 3 = 92,160,000 bytes, already multiples of 64.
+# 100 images of 640x480: 640 * 480 * 3 = 921,600 bytes, a quarter and a sixteenth of that for the half and the quarter,
+# all multiples of 64: 100 * (921,600 + 230,400 + 57,600) = 120,960,000.
 SIZES = np.full((100, 2), (640, 480), np.int32)
-NEEDED = 92_160_000
+NEEDED = 120_960_000
 
 
 def picture(index, width, height):
@@ -21,16 +23,16 @@ def picture(index, width, height):
 
 
 def test_auto_takes_a_quarter_of_what_is_available_and_no_more():
-    assert cache_choice("auto", SIZES, available=4 * NEEDED) == CacheChoice(True, "100 images cached in RAM, 0.09 GB")
+    assert cache_choice("auto", SIZES, available=4 * NEEDED) == CacheChoice(True, "100 images cached in RAM, 0.12 GB")
     assert cache_choice("auto", SIZES, available=4 * NEEDED - 4) == CacheChoice(
-        False, "images not cached: decoded they take 0.09 GB, more than a quarter of the 0.37 GB of memory available"
+        False, "images not cached: decoded they take 0.12 GB, more than a quarter of the 0.48 GB of memory available"
     )
 
 
 def test_words_say_where_workers_have_no_part_in_it(monkeypatch):
     monkeypatch.setattr("sys.platform", "darwin")
     assert cache_choice("ram", SIZES, available=NEEDED).words == (
-        "100 images cached in RAM, 0.09 GB, for this process; workers, which are spawned here, read files"
+        "100 images cached in RAM, 0.12 GB, for this process; workers, which are spawned here, read files"
     )
 
 
@@ -38,7 +40,7 @@ def test_ram_takes_what_there_is():
     assert cache_choice("ram", SIZES, available=NEEDED).use
     with pytest.raises(
         UsageError,
-        match=r"cache ram needs 0\.09 GB for 100 decoded images, 0\.05 GB of memory are available; use --cache auto or",
+        match=r"cache ram needs 0\.12 GB for 100 decoded images, 0\.05 GB of memory are available; use --cache auto or",
     ):
         cache_choice("ram", SIZES, available=50_000_000)
 
@@ -53,9 +55,9 @@ def test_unknown_name():
 
 
 def test_sizes_beyond_32_bits_are_added_up_right():
-    # 60,000 * 60,000 * 3 * 4 = 43.2e9 bytes.
+    # 60,000 * 60,000 * 3 * 4 * (1 + 1/4 + 1/16) = 56.7e9 bytes.
     choice = cache_choice("auto", np.full((4, 2), 60_000, np.int32), available=10**10)
-    assert "43.20 GB" in choice.words
+    assert "56.70 GB" in choice.words
 
 
 def test_this_machine_has_memory_for_a_small_dataset():
@@ -75,10 +77,21 @@ def test_each_image_comes_back_and_is_loaded_once():
         return picture(index, *sizes[index])
 
     for index in (2, 0, 3, 1, 1, 0, 2, 3):
-        image = cache.read(index, lambda: load(index))  # noqa: B023
+        image, *halves = cache.read(index, lambda: load(index))  # noqa: B023
         np.testing.assert_array_equal(image, picture(index, *sizes[index]))
         assert not image.flags.writeable
+        assert all(not half.flags.writeable for half in halves)
     assert loads == [2, 0, 3, 1]
+
+
+def test_halves_lie_beside_the_image_as_far_as_they_have_a_pixel():
+    cache = ImageCache(np.array([(9, 6), (7, 3), (1, 5)]))
+    for index, (width, height) in enumerate([(9, 6), (7, 3), (1, 5)]):
+        whole = picture(index, width, height)
+        _, *halves = cache.read(index, lambda: whole)  # noqa: B023
+        assert [half.shape[:2] for half in halves] == [[(3, 4), (1, 2)], [(1, 3)], []][index]
+        for factor, half in zip((2, 4), halves, strict=False):
+            np.testing.assert_array_equal(half, halve(whole, factor))
 
 
 def test_image_whose_loading_failed_is_tried_again():
@@ -89,7 +102,7 @@ def test_image_whose_loading_failed_is_tried_again():
 
     with pytest.raises(UsageError):
         cache.read(0, fail)
-    np.testing.assert_array_equal(cache.read(0, lambda: picture(0, 4, 4)), picture(0, 4, 4))
+    np.testing.assert_array_equal(cache.read(0, lambda: picture(0, 4, 4))[0], picture(0, 4, 4))
 
 
 def _fill(cache, index, width, height):
@@ -107,7 +120,7 @@ def test_what_a_forked_process_read_is_there_for_all():
     def fail():
         raise AssertionError("read again")
 
-    np.testing.assert_array_equal(cache.read(0, fail), picture(0, 30, 20))
+    np.testing.assert_array_equal(cache.read(0, fail)[0], picture(0, 30, 20))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are not forked there")
@@ -124,7 +137,7 @@ def read_all(start):
     for k in range({count}):
         i = (k + start) % {count}
         whole = np.full(({side}, {side}, 3), i, np.uint8)
-        assert (cache.read(i, lambda: whole) == whole).all()
+        assert (cache.read(i, lambda: whole)[0] == whole).all()
 
 context = multiprocessing.get_context("fork")
 readers = [context.Process(target=read_all, args=(s,)) for s in (0, 0, 1, 20)]

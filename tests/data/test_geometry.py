@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,6 +22,10 @@ def sample_of(image, boxes, labels):
     return Sample(
         image, np.array(boxes, np.float32), np.array(labels, np.int64), np.zeros(len(labels), np.bool_), image_id=7
     )
+
+
+def background(image):
+    return sample_of(image, np.zeros((0, 4)), [])
 
 
 def test_span_maps_its_ends_onto_its_ends():
@@ -70,7 +76,7 @@ def test_law_visible_span_lies_in_both_and_near_where_it_should(length, factor, 
 def test_window_is_drawn_where_the_spans_say_and_nowhere_else(mirror_x, mirror_y):
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     canvas = np.full((50, 60, 3), 1, np.uint8)
-    draw_window(image, Span(5, 20, 11, 20, mirror_x), Span(7, 10, 13, 10, mirror_y), canvas)
+    draw_window(background(image), Span(5, 20, 11, 20, mirror_x), Span(7, 10, 13, 10, mirror_y), canvas)
     expected = np.full((50, 60, 3), 1, np.uint8)
     expected[13:23, 11:31] = image[7:17, 5:25][:: -1 if mirror_y else 1, :: -1 if mirror_x else 1]
     np.testing.assert_array_equal(canvas, expected)
@@ -80,8 +86,32 @@ def test_window_leaves_out_pixels_that_fill_no_block():
     image = np.zeros((9, 11, 3), np.uint8)
     canvas = np.zeros((4, 5, 3), np.uint8)
     # 11 x 9 on 5 x 4: blocks of 2 x 2, of which the 11th column and the 9th row fill none.
-    across, down = draw_window(image, Span(0, 11, 0, 5), Span(0, 9, 0, 4), canvas)
+    across, down = draw_window(background(image), Span(0, 11, 0, 5), Span(0, 9, 0, 4), canvas)
     assert (across, down) == (Span(0, 10, 0, 5), Span(0, 8, 0, 4))
+
+
+def test_window_of_blocks_begins_and_ends_between_the_blocks_of_the_whole_image():
+    image = np.arange(12, dtype=np.uint8)[None, :, None].repeat(12, axis=0).repeat(3, axis=2) * 20
+    canvas = np.zeros((2, 3, 3), np.uint8)
+    # Columns 3 to 8 of 12 on 3: blocks 2-3, 4-5, 6-7 (half a canvas pixel to the left), whose means are 2.5, 4.5, 6.5.
+    across, down = draw_window(background(image), Span(3, 6, 0, 3), Span(5, 4, 0, 2), canvas)
+    assert (across, down) == (Span(2, 6, 0, 3), Span(4, 4, 0, 2))
+    assert canvas[:, :, 0].tolist() == [[50, 90, 130]] * 2
+
+
+@pytest.mark.parametrize("size", [(97, 61), (64, 48), (5, 70)])
+@pytest.mark.parametrize("extent", [30, 15, 7, 3, 1])
+def test_halves_at_hand_change_no_pixel(size, extent):
+    image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    halves = tuple(half for factor in (2, 4) if (half := halve(image, factor)).size)
+    drawn = []
+    alone = background(image)
+    for sample in (alone, replace(alone, halves=halves)):
+        canvas = np.zeros((32, 32, 3), np.uint8)
+        spans = draw_window(sample, Span(1, size[1] - 3, 1, extent), Span(2, size[0] - 3, 2, extent), canvas)
+        drawn.append((canvas, spans))
+    np.testing.assert_array_equal(drawn[0][0], drawn[1][0])
+    assert drawn[0][1] == drawn[1][1]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import math
 import os
 import random
 import warnings
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -49,7 +48,7 @@ def random_colour(
     if out is not None and image is not out:
         out[:] = image
         image = out
-    return replace(sample, image=image)
+    return sample.redrawn(image, sample.boxes)
 
 
 def random_colour_matrix(settings: AugmentSettings, generator: np.random.Generator) -> NDArray[np.float64] | None:

@@ -75,7 +75,10 @@ class DetectionDataset:
         Raises:
             DataError: the file cannot be read, or is not of the size that its annotations are written for.
         """
-        image = self._decoded(index) if self._cache is None else self._cache.read(index, lambda: self._decoded(index))
+        if self._cache is None:
+            image, halves = self._decoded(index), []
+        else:
+            image, *halves = self._cache.read(index, lambda: self._decoded(index))
         rows = slice(self._offsets[index], self._offsets[index + 1])
         return Sample(
             image,
@@ -84,6 +87,7 @@ class DetectionDataset:
             labels=self._labels[rows].copy(),
             ignore=self._ignore[rows].copy(),
             image_id=int(self.image_ids[index]),
+            halves=tuple(halves),
         )
 
     def _decoded(self, index: int) -> NDArray[np.uint8]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -59,7 +58,7 @@ def letterboxed(sample: Sample, size: int, out: NDArray[np.uint8] | None = None)
         out: u8 [size, size, 3] to draw on; None makes one.
     """
     image, frame = letterbox(sample.image, size, out)
-    return replace(sample, image=image, boxes=frame.to_frame(sample.boxes)), frame
+    return sample.redrawn(image, frame.to_frame(sample.boxes)), frame
 
 
 def square_frame(size: int) -> Frame:
@@ -105,7 +104,7 @@ def random_transpose(sample: Sample, settings: AugmentSettings, generator: np.ra
     if not (settings.transpose and generator.random() < settings.transpose):
         return sample
     image: NDArray[np.uint8] = cv2.transpose(sample.image)  # type: ignore[assignment]
-    return replace(sample, image=image, boxes=sample.boxes[:, [1, 0, 3, 2]])
+    return sample.redrawn(image, sample.boxes[:, [1, 0, 3, 2]])
 
 
 def random_window(sample: Sample, generator: np.random.Generator) -> Window:
@@ -175,11 +174,10 @@ def framed(
         down = visible_span(top, height, factor, centre[1] - factor * height / 2, size, mirrored[1])
         if across.extent * down.extent < size * size:
             canvas.fill(PADDING_GREY)
-        across, down = draw_window(sample.image, across, down, canvas)
+        across, down = draw_window(sample, across, down, canvas)
         factors, offsets = np.array((across.map(), down.map()), np.float32).T
         boxes = moved_boxes(sample.boxes, factors, offsets)
-    moved = replace(sample, image=canvas, boxes=boxes)
-    return with_visible_objects(moved, min_visible, MIN_SIDE if motion else 0)
+    return with_visible_objects(sample.redrawn(canvas, boxes), min_visible, MIN_SIDE if motion else 0)
 
 
 def _turn(motion: Motion) -> NDArray[np.float64]:

@@ -41,6 +41,11 @@ class Span:
             return -factor, self.at + self.extent + self.start * factor
         return factor, self.at - self.start * factor
 
+    def of_blocks(self, size: int) -> Span:
+        """With both ends moved down to multiples of `size`, of which at least two fit in."""
+        start, stop = (end - end % size for end in (self.start, self.start + self.length))
+        return replace(self, start=start, length=stop - start)
+
 
 def visible_span(start: int, length: int, factor: float, offset: float, size: int, mirrored: bool) -> Span:
     """What shows of the source pixels [start, start + length) on a canvas of `size` pixels, if what lies at a distance
@@ -55,20 +60,19 @@ def visible_span(start: int, length: int, factor: float, offset: float, size: in
     return Span(start + (length - last if mirrored else first), last - first, at, end - at, mirrored)
 
 
-def draw_window(image: NDArray[np.uint8], across: Span, down: Span, canvas: NDArray[np.uint8]) -> tuple[Span, Span]:
-    """Draw a window of `image` on a window of `canvas`, resampled and mirrored as the spans say.
+def draw_window(sample: Sample, across: Span, down: Span, canvas: NDArray[np.uint8]) -> tuple[Span, Span]:
+    """Draw a window of the sample's image on a window of `canvas`, resampled and mirrored as the spans say.
 
     Returns:
-        The spans as drawn: of the source pixels that fill no block (see `halve`), the last are left out.
+        The spans as drawn. Where the image is brought down in blocks first (see `halve`) a window begins and ends
+        between blocks, up to a network pixel earlier: the blocks are those of the whole image, which may be at hand.
     """
     scale = max(across.extent / across.length, down.extent / down.length)
     factor = whole_factor(scale, across.length, down.length)
     if factor > 1:
-        across = replace(across, length=across.length - across.length % factor)
-        down = replace(down, length=down.length - down.length % factor)
-    window = image[down.start : down.start + down.length, across.start : across.start + across.length]
+        across, down = across.of_blocks(factor), down.of_blocks(factor)
     tile = canvas[down.at : down.at + down.extent, across.at : across.at + across.extent]
-    reduced = halve(window, factor)
+    reduced = _reduced_window(sample, across, down, factor)
     if reduced.shape == tile.shape:
         tile[:] = reduced
     else:
@@ -76,6 +80,17 @@ def draw_window(image: NDArray[np.uint8], across: Span, down: Span, canvas: NDAr
     if across.mirrored or down.mirrored:
         cv2.flip(tile, -1 if across.mirrored and down.mirrored else int(across.mirrored), dst=tile)
     return across, down
+
+
+def _reduced_window(sample: Sample, across: Span, down: Span, factor: int) -> NDArray[np.uint8]:
+    """The window, whose ends are multiples of `factor`, brought down by it: from the nearest half at hand."""
+    image, step = sample.image, 1
+    for half in sample.halves:
+        if step < factor:
+            image, step = half, 2 * step
+    rows = slice(down.start // step, (down.start + down.length) // step)
+    columns = slice(across.start // step, (across.start + across.length) // step)
+    return halve(image[rows, columns], factor // step)
 
 
 def draw_warped(image: NDArray[np.uint8], matrix: NDArray[np.float64], canvas: NDArray[np.uint8]) -> None:

@@ -55,7 +55,7 @@ def mosaic(
         factor = size / max(height, width) * factors[i]
         across = _random_span(width, factor, centre_x, size, i % 2 == 1, left_right, generator)
         down = _random_span(height, factor, centre_y, size, i >= 2, up_down, generator)
-        across, down = draw_window(sample.image, across, down, canvas)
+        across, down = draw_window(sample, across, down, canvas)
         maps.append((across.map(), down.map()))
         bounds.append((across.at, down.at, across.at + across.extent, down.at + down.extent))
 
