@@ -1,5 +1,8 @@
+import pickle
+import sys
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from visionkit.data.dataset import DetectionDataset
 from visionkit.data.loader import BatchPlan, evaluation_loader, training_loader
 from visionkit.data.views import EvaluationView, TrainingView
 from visionkit.errors import DataError, UsageError
+from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
 
 EPOCHS = 3
 PLAN = BatchPlan(length=10, batch=4, epochs=EPOCHS, seed=5)
@@ -25,6 +29,18 @@ def bytes_of(batch):
     for target in batch.targets:
         parts += [t.numpy().tobytes() for t in (target.boxes, target.labels, target.ignore)]
     return b"|".join(parts)
+
+
+def view_split(view, count):
+    """A split of `count` images, those of the view's over and over."""
+    dataset = view.dataset
+    records = [
+        ImageRecord(
+            i, "", dataset.path(i % 10), *dataset.sizes[i % 10].tolist(), (Annotation(i, 17, (10, 5, 20, 30), 600.0),)
+        )
+        for i in range(count)
+    ]
+    return AnnotatedImages(dataset.classes, tuple(records), Path("train.json"))
 
 
 def bytes_of_run(view, plan=PLAN, workers=0, **options):
@@ -134,6 +150,21 @@ def test_error_of_a_worker_arrives_as_it_was(view, tiny_split, workers):
     assert "its annotations are written for" in str(caught.value)
 
 
+def test_workers_are_sent_the_dataset_in_a_few_arrays(view):
+    """What a spawned worker gets: no open file, no lock, no cache; by image little more than path and objects."""
+    cached = replace(view, dataset=DetectionDataset(view_split(view, 100), cache="ram"))
+    sizes = [len(pickle.dumps(replace(view, dataset=DetectionDataset(view_split(view, n))))) for n in (10, 100)]
+    assert len(pickle.dumps(cached)) < 1.1 * sizes[1]  # 100 decoded pictures would be 800 kB
+    assert sizes[1] - sizes[0] < 90 * 400
+
+
+@pytest.mark.parametrize(("platform", "method"), [("linux", "fork"), ("darwin", "spawn"), ("win32", "spawn")])
+def test_only_linux_forks(view, monkeypatch, platform, method):
+    monkeypatch.setattr(sys, "platform", platform)
+    chosen = training_loader(view, PLAN, workers=1)._loader.multiprocessing_context
+    assert chosen.get_start_method() == method
+
+
 def test_refuses_an_unknown_start_method(view):
     with pytest.raises(UsageError, match="unknown start method 'thread'; choose fork or spawn"):
         training_loader(view, PLAN, workers=2, start_method="thread")
@@ -142,9 +173,10 @@ def test_refuses_an_unknown_start_method(view):
 # --- evaluation batches -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_evaluation_sees_each_image_once_in_order(tiny_split, workers):
-    loader = evaluation_loader(EvaluationView(DetectionDataset(tiny_split), 32), batch=4, workers=workers)
+@pytest.mark.parametrize(("workers", "start_method"), [(0, None), (2, "fork"), (1, "spawn")])
+def test_evaluation_sees_each_image_once_in_order(tiny_split, workers, start_method):
+    view = EvaluationView(DetectionDataset(tiny_split), 32)
+    loader = evaluation_loader(view, batch=4, workers=workers, start_method=start_method)
     assert len(loader) == 3
     for _ in range(2):  # a loader is used once an epoch
         batches = list(loader)

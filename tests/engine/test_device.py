@@ -44,6 +44,13 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_device("cuda")
 
 
+def test_mps_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("mps") == torch.device("mps")
+    with precision(torch.device("mps"), amp=True):  # no bf16 there: what autocast would refuse is not asked for
+        assert not torch.is_autocast_enabled("mps")
+
+
 def test_mps_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(UsageError, match="device 'mps' is not here; use --device cpu"):

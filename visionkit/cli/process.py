@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import warnings
 
 # <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -27,3 +28,12 @@ def tune_process() -> None:
             return
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def silence_image_libraries() -> None:
+    """Let OpenCV and Pillow not write to stderr what they think of an image: the reader says it, with the file's name.
+
+    A level that the user has set stays. libjpeg, libpng and libtiff cannot be told.
+    """
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # read when cv2 is imported; spawned workers inherit it
+    warnings.filterwarnings("ignore", module=r"PIL\.")
