@@ -36,3 +36,19 @@ def test_runs_that_are_no_runs_are_refused(counts: object) -> None:
 def test_sizes_that_are_no_sizes_are_refused(size: object) -> None:
     with pytest.raises(DataError, match="an RLE must be"):
         checked_segmentation({"size": size, "counts": [400]}, 0, 0)
+
+
+def test_an_outline_too_long_to_walk_along_is_refused() -> None:
+    """pycocotools counts the pixels of an outline in 32 bits and writes past the memory it took for them."""
+    there_and_back = [0, 0, 1e6, 5]
+    for turns, sound in ((1, True), (2, False), (250, False)):  # 2e6 px for each there and back, and 5 or so between
+        polygon = there_and_back * turns + [0, 9]
+        if sound:
+            assert checked_segmentation([polygon], 100, 80) == ([polygon], 0)
+        else:
+            with pytest.raises(DataError, match="with outlines of at most 4000000 px"):
+                checked_segmentation([polygon], 100, 80)
+    round_in_small = [coordinate for turn in range(9000) for coordinate in (0, turn % 7, 300, turn % 5)]
+    with pytest.raises(DataError, match="outlines"):  # 9000 x 2 x 300 = 5.4e6 px
+        checked_segmentation([round_in_small], 300, 300)
+    assert checked_segmentation([round_in_small[:20000]], 300, 300)[1] == 0  # 5000 x 2 x 300 = 3e6 px

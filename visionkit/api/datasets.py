@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from visionkit.data.sample import render_sample
-from visionkit.errors import DataError
-from visionkit.formats.layout import CocoLayout, find_layout
+from visionkit.formats.dataset_layout import DatasetLayout
+from visionkit.formats.held_out import with_val
+from visionkit.formats.layout import find_layout, layout_in
 from visionkit.formats.records import AnnotatedImages
 
 SAMPLES = {"sample": "a", "sample-a": "a", "sample-b": "b"}
@@ -19,32 +20,30 @@ def cache_folder() -> Path:
     return Path(os.environ.get("VISIONKIT_CACHE", Path.home() / ".cache" / "visionkit"))
 
 
-def find_dataset(data: str | Path | None, say: Callable[[str], None]) -> CocoLayout:
-    """The dataset in a folder; `sample`, `sample-a` or `sample-b` for the rendered ones; or, with None, the dataset in
-    the current folder, and where there is none the sample.
+def find_dataset(data: str | Path | None, say: Callable[[str], None], seed: int = 0) -> DatasetLayout:
+    """The dataset in a folder, or that a YAML file describes; `sample`, `sample-a` or `sample-b` for the rendered ones;
+    or, with None, the dataset in the current folder, and where there is none the sample.
+
+    Where it has train and no val, a fifth of train is held out as val.
 
     Args:
         say: told in a line what was recognised.
+        seed: of the run, which decides what is held out.
 
     Raises:
-        DataError: no such folder, or nothing in it that visionkit reads.
+        DataError: no such folder, nothing in it that visionkit reads, or a YAML file that is wrong.
     """
-    if data is None:
-        try:
-            layout = find_layout(Path.cwd())
-        except DataError:
-            say("No --data given and no dataset in the current folder: using the built-in sample dataset")
-            data = "sample"
-        else:
-            say(f"Data: {layout.describe()}")
-            return layout
-    if str(data) in SAMPLES and not Path(data).exists():
+    layout = layout_in(Path.cwd()) if data is None else None
+    if data is None and layout is None:
+        say("No --data given and no dataset in the current folder: using the built-in sample dataset")
+        data = "sample"
+    if str(data) in SAMPLES and not Path(str(data)).exists():
         variant = SAMPLES[str(data)]
         root = cache_folder() / f"sample-{variant}"
         layout = find_layout(render_sample(root, variant=variant))  # type: ignore[arg-type]
         say(f"Data: sample {variant.upper()}, rendered by visionkit, in {root}")
         return layout
-    layout = find_layout(Path(data))
+    layout = with_val(layout or find_layout(Path(str(data))), seed)
     say(f"Data: {layout.describe()}")
     return layout
 
@@ -59,3 +58,5 @@ def say_split(name: str, images: AnnotatedImages, say: Callable[[str], None]) ->
     say(line)
     for remark, count in images.remarks.items():
         say(f"{name}: {count} {remark}")
+    if images.left_out:
+        say(f"{name}: {len(images.left_out)} items in error left out")

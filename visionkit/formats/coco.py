@@ -1,29 +1,33 @@
 """COCO annotation files (https://cocodataset.org/#format-data, object detection) -> records.
 
-What an evaluator would crash on or count wrongly is an error, and all errors of a file are told at once. What is
-harmless and has one obvious reading is repaired and counted in the remarks.
+What an evaluator would crash on or count wrongly is an error, and all errors of a file are told at once, or, where bad
+items are to be skipped, each leaves out its item. What is harmless and has one obvious reading is repaired and counted
+in the remarks.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path, PureWindowsPath
-from typing import Any, TypeGuard
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeGuard, TypeVar
 
 from visionkit.classes import ClassTable
 from visionkit.errors import DataError
-from visionkit.formats.coco_segmentation import FARTHEST_PIXEL, checked_segmentation, segmentation_area
-from visionkit.formats.findings import Findings, shown
+from visionkit.formats.coco_segmentation import FARTHEST_PIXEL, MOST_PIXELS, checked_segmentation, segmentation_area
+from visionkit.formats.dataset_files import is_one_line
+from visionkit.formats.findings import Findings, Mark, shown
+from visionkit.formats.image_files import find_image, size_in_file
 from visionkit.formats.json_file import read_json
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
-from visionkit.imaging.reader import read_size
 
 OVERHANG = 1.0
 """Boxes that reach over the edge of their image by more pixels than this, beyond rounding, are counted."""
+
+SHORTEST_SIDE = 0.001
+"""Pixels. Boxes that are shorter, as a whole or inside of their image, have no area left in 32-bit floats."""
 
 OVERHANG_REMARK = "boxes reach over the edge of their image (training clips them, evaluation takes them as they are)"
 
@@ -31,13 +35,14 @@ _OBJECTS_RULE = "every item must be a JSON object; correct or remove it"
 _ID_RULE = "every id must be there and be a whole number; add or renumber it"
 _UNIQUE_RULE = "an id must occur once in its list; renumber or remove one"
 _NAME_RULE = "every category needs a name of its own; name or merge them"
+_TEXT_RULE = "the name of a category must be one line of text without control characters; correct it"
 _FILE_NAME_RULE = "every image needs a file_name; add it or remove the image"
-_INSIDE_RULE = "a file_name must stay inside the folder of the images; correct it"
 _SIZE_RULE = "width and height must be whole numbers of pixels, 1 or more; correct them"
+_PIXELS_RULE = f"an image may have at most {MOST_PIXELS} pixels, so that masks can be counted; correct its size"
 _BOX_RULE = (
     f"a bbox must be four finite numbers x, y, width, height within {FARTHEST_PIXEL:.0f} px; correct or remove it"
 )
-_BOX_SIZE_RULE = "width and height of a bbox must be above 0; correct or remove it"
+_BOX_SIZE_RULE = f"width and height of a bbox must be {SHORTEST_SIDE} px or more; correct or remove it"
 _BOX_INSIDE_RULE = "a bbox must overlap its image; correct or remove it"
 _IMAGE_RULE = "annotations must belong to a listed image; list the image or remove them"
 _CATEGORY_RULE = "annotations must be of a listed category; list the category or remove them"
@@ -45,7 +50,7 @@ _CROWD_RULE = "iscrowd must be 0 or 1; correct it"
 _AREA_RULE = "an area must be a finite number of pixels, not negative; correct or leave it out"
 
 
-def read_coco(annotation_file: Path, images_dir: Path | None = None) -> AnnotatedImages:
+def read_coco(annotation_file: Path, images_dir: Path | None = None, *, skip_bad: bool = False) -> AnnotatedImages:
     """Read and check a COCO annotation file.
 
     Every image stays, also without objects; every category stays, also without objects. Labels follow ascending
@@ -55,13 +60,18 @@ def read_coco(annotation_file: Path, images_dir: Path | None = None) -> Annotate
 
     Args:
         annotation_file: the JSON file.
-        images_dir: where the images lie. Their headers are read (0.05 ms each), to see that each is there and of the
+        images_dir: where the images lie. Their headers are read (0.06 ms each), to see that each is there and of the
             size its annotations are made for. Without it, sizes may be missing (0 then).
+        skip_bad: leave bad items out, a line each in `left_out`, instead of refusing the file. Of a bad annotation its
+            image stays. A bad image or category goes with all its annotations; so do several that share an id and
+            are not the same, because nobody knows whose the annotations are. All images are decoded, 2 ms each, so
+            that none turns out to be damaged later.
 
     Raises:
         DataError: the file cannot be read as COCO, or holds errors; names the first of each kind and counts the rest.
+            With `skip_bad`: nothing sound would be left.
     """
-    findings = Findings(annotation_file)
+    findings = Findings(annotation_file, skip_bad)
     images_list, annotations_list, categories_list = _sections(read_json(annotation_file), annotation_file)
     categories = _read_categories(categories_list, findings)
     images = _read_images(images_list, images_dir, findings)
@@ -69,11 +79,19 @@ def read_coco(annotation_file: Path, images_dir: Path | None = None) -> Annotate
     for image_id, annotation in _read_annotations(annotations_list, images, categories, findings):
         objects.setdefault(image_id, []).append(annotation)
     findings.refuse_errors()
+    for items, listed, sound in (
+        ("categories", categories_list, categories.sound),
+        ("images", images_list, images.sound),
+        ("annotations", annotations_list, objects),
+    ):
+        if listed and not sound:
+            findings.refuse_nothing_left(items)
     return AnnotatedImages(
-        classes=ClassTable.of_categories(categories.items()),
-        images=tuple(replace(image, annotations=tuple(objects.get(image.id, ()))) for image in images.values()),
+        classes=ClassTable.of_categories(categories.sound.items()),
+        images=tuple(replace(image, annotations=tuple(objects.get(image.id, ()))) for image in images.sound.values()),
         source=annotation_file,
         remarks=findings.remarks,
+        left_out=tuple(findings.left_out),
     )
 
 
@@ -103,23 +121,43 @@ def _kind(value: Any) -> str:
 # --- categories and images -------------------------------------------------------------------------------------------
 
 
-def _read_categories(rows: list[Any], findings: Findings) -> dict[int, str]:
+_Item = TypeVar("_Item")
+
+
+@dataclass(slots=True)
+class _Listed(Generic[_Item]):
+    """The categories or images of a file by id, and what annotations refer to and yet is left out.
+
+    Args:
+        left_out: id -> where its line stands among the findings' lines.
+    """
+
+    sound: dict[int, _Item]
+    left_out: dict[int, int]
+
+
+def _read_categories(rows: list[Any], findings: Findings) -> _Listed[str]:
     """Category id -> name, of every row that has an id."""
-    categories: dict[int, str] = {}
+    categories: _Listed[str] = _Listed({}, {})
     names: set[str] = set()
-    for category_id, item, row in _rows_with_ids(rows, "category", "categories", findings):
+    for category_id, item, row, mark in _rows_with_ids(rows, "category", "categories", findings):
         name = row.get("name")
         if not isinstance(name, str) or not name.strip() or name in names:
             findings.error(f"{item} {_says(row, 'name')}", _NAME_RULE)
+        elif not is_one_line(name):
+            findings.error(f"{item} {_says(row, 'name')}", _TEXT_RULE)
         names.add(str(name))
-        categories[category_id] = str(name)
+        if findings.is_bad(mark):
+            categories.left_out[category_id] = mark[0]
+        else:
+            categories.sound[category_id] = str(name)
     return categories
 
 
-def _read_images(rows: list[Any], images_dir: Path | None, findings: Findings) -> dict[int, ImageRecord]:
+def _read_images(rows: list[Any], images_dir: Path | None, findings: Findings) -> _Listed[ImageRecord]:
     """Image id -> record without annotations, of every row that has an id; what is in error is left empty in it."""
-    images: dict[int, ImageRecord] = {}
-    for image_id, item, row in _rows_with_ids(rows, "image", "images", findings):
+    images: _Listed[ImageRecord] = _Listed({}, {})
+    for image_id, item, row, mark in _rows_with_ids(rows, "image", "images", findings):
         name = row.get("file_name")
         if not isinstance(name, str) or not name:
             findings.error(f"{item} {_says(row, 'file_name')}", _FILE_NAME_RULE)
@@ -127,11 +165,15 @@ def _read_images(rows: list[Any], images_dir: Path | None, findings: Findings) -
         width, height = _declared_size(row, item, findings)
         path = None
         if images_dir is not None and name:
-            path = _path_of(name, images_dir, item, findings)
+            path = find_image(name, images_dir, item, findings)
             if path is not None:
-                width, height = _size_in_file(path, width, height, f"{item} ({shown(name)})", findings)
-        images[image_id] = ImageRecord(image_id, name, path, width, height)
-    shared = sum(count - 1 for count in Counter(image.path or image.file_name for image in images.values()).values())
+                width, height = size_in_file(path, width, height, f"{item} ({shown(name)})", findings)
+        if findings.is_bad(mark):
+            images.left_out[image_id] = mark[0]
+        else:
+            images.sound[image_id] = ImageRecord(image_id, name, path, width, height)
+    files = Counter(image.path or image.file_name for image in images.sound.values())
+    shared = sum(count - 1 for count in files.values())
     if shared:
         findings.remark("images that name the same file as another", shared)
     return images
@@ -139,9 +181,10 @@ def _read_images(rows: list[Any], images_dir: Path | None, findings: Findings) -
 
 def _rows_with_ids(
     rows: list[Any], one: str, many: str, findings: Findings
-) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """(id, what messages call it, row) of every row whose id is sound and new."""
+) -> Iterator[tuple[int, str, dict[str, Any], Mark]]:
+    """(id, what messages call it, row, mark of the findings before it) of every row whose id is sound and new."""
     seen: set[int] = set()
+    disputed = _disputed_ids(rows) if findings.skip_bad and one != "annotation" else ()
     for index, row in enumerate(rows):
         if not isinstance(row, dict):
             findings.error(f"{many}[{index}] is {shown(row)}", _OBJECTS_RULE)
@@ -153,7 +196,17 @@ def _rows_with_ids(
             findings.error(f"{many}[{index}] has {one} id {row_id} again", _UNIQUE_RULE)
         else:
             seen.add(row_id)
-            yield row_id, f"{one} {row_id}", row
+            mark = findings.mark()
+            if row_id in disputed:
+                findings.error(f"{many}[{index}] has {one} id {row_id}, as a later one has", _UNIQUE_RULE)
+            yield row_id, f"{one} {row_id}", row, mark
+
+
+def _disputed_ids(rows: list[Any]) -> set[int]:
+    """The ids of several rows that do not say the same: what refers to such an id may mean any of them."""
+    first: dict[int, Any] = {}
+    with_ids = (row for row in rows if isinstance(row, dict) and is_id(row.get("id")))
+    return {row["id"] for row in with_ids if first.setdefault(row["id"], row) != row}
 
 
 def is_id(value: Any) -> TypeGuard[int]:
@@ -176,6 +229,8 @@ def _declared_size(row: dict[str, Any], item: str, findings: Findings) -> tuple[
     if width is None and height is None:
         return 0, 0
     if _is_side(width) and _is_side(height):
+        if width * height > MOST_PIXELS:
+            findings.error(f"{item} {_says(row, 'width')} and {_says(row, 'height')}", _PIXELS_RULE)
         return int(width), int(height)
     findings.error(f"{item} {_says(row, 'width')} and {_says(row, 'height')}", _SIZE_RULE)
     return 0, 0
@@ -185,71 +240,58 @@ def _is_side(value: Any) -> TypeGuard[float]:
     return is_number(value) and 1 <= value <= FARTHEST_PIXEL and value == int(value)
 
 
-def _path_of(name: str, images_dir: Path, item: str, findings: Findings) -> Path | None:
-    """Where an image lies: under the images folder or, as some tools write it, under the folder that holds that."""
-    # The Windows flavour knows both kinds of slashes, and drives.
-    parts = PureWindowsPath(name)
-    if parts.anchor or ".." in parts.parts or "\0" in name:
-        findings.error(f"{item} has file_name {shown(name)}", _INSIDE_RULE)
-        return None
-    for folder in (images_dir, images_dir.parent):
-        path = folder / name
-        if os.path.exists(path):  # unlike Path.exists, says False to a name that no file can have
-            return path
-    rule = f"every image must lie in {images_dir}; add the file or remove the image"
-    findings.error(f"{item} names {shown(name)}, which does not exist", rule)
-    return None
-
-
-def _size_in_file(path: Path, width: int, height: int, item: str, findings: Findings) -> tuple[int, int]:
-    """(width, height) of the upright picture, after a look whether the declared size is the same."""
-    try:
-        real = read_size(path)
-    except DataError as error:
-        rule = "every image must be readable; replace the file or remove the image"
-        findings.error(f"{item} cannot be read ({error})", rule)
-        return width, height
-    if not width:
-        findings.remark("images without width and height, read from the files")
-    elif (width, height) != real:
-        findings.error(
-            f"{item} is declared {width}x{height} and the upright picture is {real[0]}x{real[1]}",
-            "annotations must be made for the upright picture at its own size; correct the size, and the boxes with it",
-        )
-    return real
-
-
 # --- annotations -----------------------------------------------------------------------------------------------------
 
 
 def _read_annotations(
-    rows: list[Any],
-    images: dict[int, ImageRecord],
-    categories: dict[int, str],
-    findings: Findings,
+    rows: list[Any], images: _Listed[ImageRecord], categories: _Listed[str], findings: Findings
 ) -> Iterator[tuple[int, Annotation]]:
     """(image id, annotation) of every sound row, in file order."""
-    for annotation_id, item, row in _rows_with_ids(rows, "annotation", "annotations", findings):
-        image_id = _listed_id("image_id", row, images, item, findings, _IMAGE_RULE)
-        category_id = _listed_id("category_id", row, categories, item, findings, _CATEGORY_RULE)
-        if image_id is None or category_id is None:
+    followers: Counter[int] = Counter()
+    for annotation_id, item, row, mark in _rows_with_ids(rows, "annotation", "annotations", findings):
+        gone = _line_of(row.get("image_id"), images)
+        if gone is None:
+            gone = _line_of(row.get("category_id"), categories)
+        if gone is not None:
+            followers[gone] += 1
             continue
-        image, where = images[image_id], f"{item} of image {image_id}"
-        box = _read_box(row, image, where, findings)
-        if box is None:
-            continue
-        segmentation = _read_segmentation(row, image, where, findings)
-        yield (
-            image_id,
-            Annotation(
-                id=annotation_id,
-                category_id=category_id,
-                bbox=box,
-                area=_read_area(row, box, segmentation, where, findings),
-                iscrowd=_read_crowd(row, where, findings),
-                segmentation=segmentation,
-            ),
-        )
+        annotation = _read_annotation(annotation_id, row, images.sound, categories.sound, item, findings)
+        if not findings.is_bad(mark) and annotation is not None:
+            yield row["image_id"], annotation
+    for line, count in followers.items():
+        findings.left_out[line] += f"; left out with its {count} annotation{'s' if count > 1 else ''}"
+
+
+def _line_of(listed_id: Any, listed: _Listed[Any]) -> int | None:
+    return listed.left_out.get(listed_id) if is_id(listed_id) else None
+
+
+def _read_annotation(
+    annotation_id: int,
+    row: dict[str, Any],
+    images: Mapping[int, ImageRecord],
+    categories: Mapping[int, str],
+    item: str,
+    findings: Findings,
+) -> Annotation | None:
+    """None, or an annotation with something empty in it, where there are errors."""
+    image_id = _listed_id("image_id", row, images, item, findings, _IMAGE_RULE)
+    category_id = _listed_id("category_id", row, categories, item, findings, _CATEGORY_RULE)
+    if image_id is None or category_id is None:
+        return None
+    image, where = images[image_id], f"{item} of image {image_id}"
+    box = _read_box(row, image, where, findings)
+    if box is None:
+        return None
+    segmentation = _read_segmentation(row, image, where, findings)
+    return Annotation(
+        id=annotation_id,
+        category_id=category_id,
+        bbox=box,
+        area=_read_area(row, box, segmentation, where, findings),
+        iscrowd=_read_crowd(row, where, findings),
+        segmentation=segmentation,
+    )
 
 
 def _listed_id(
@@ -273,13 +315,14 @@ def _read_box(
         findings.error(f"{item} {_says(row, 'bbox')}", _BOX_RULE)
         return None
     x, y, width, height = box
-    if width <= 0 or height <= 0:
+    if width < SHORTEST_SIDE or height < SHORTEST_SIDE:
         findings.error(f"{item} {_says(row, 'bbox')}", _BOX_SIZE_RULE)
         return None
     if not image.width:
         return box
     right, bottom = x + width, y + height
-    if x >= image.width or y >= image.height or right <= 0 or bottom <= 0:
+    inside = min(right, image.width) - max(x, 0), min(bottom, image.height) - max(y, 0)
+    if min(inside) < SHORTEST_SIDE:
         size = f"{image.width}x{image.height}"
         findings.error(f"{item} {_says(row, 'bbox')} outside its {size} pixels", _BOX_INSIDE_RULE)
         return None

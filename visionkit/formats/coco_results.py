@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,14 @@ _SHAPE_RULE = "a detection needs a bbox or a segmentation; add one or remove it"
 _SCORE_RULE = "a score must be a finite number; correct or remove it"
 
 
-def read_results(file: Path, truth: AnnotatedImages) -> list[dict[str, Any]]:
+def read_results(
+    file: Path, truth: AnnotatedImages, on_skip: Callable[[str], None] | None = None
+) -> list[dict[str, Any]]:
     """Read detections and check them against the ground truth they are to be judged by.
+
+    Args:
+        on_skip: leave bad detections out, those on images or of classes that the truth left out too, instead of
+            refusing the file; called with a line for each.
 
     Returns:
         One `{"image_id", "category_id", "score"[, "bbox"][, "segmentation"]}` a detection, in file order, with
@@ -34,7 +40,8 @@ def read_results(file: Path, truth: AnnotatedImages) -> list[dict[str, Any]]:
 
     Raises:
         DataError: not a list of detections, or one names an image or category the truth lacks, or has a box,
-            segmentation or score that cannot be judged; names the first of each kind and counts the rest.
+            segmentation or score that cannot be judged; names the first of each kind and counts the rest. With
+            `on_skip`: no detection would be left.
     """
     content = read_json(file)
     if not isinstance(content, list):
@@ -42,11 +49,21 @@ def read_results(file: Path, truth: AnnotatedImages) -> list[dict[str, Any]]:
             f"{file} is not a list, COCO results are a list of detections with image_id, category_id, bbox and score; "
             "name the file of predictions, not of annotations"
         )
-    findings = Findings(file)
+    findings = Findings(file, skip_bad=on_skip is not None)
     images = {image.id: image for image in truth.images}
     categories = frozenset(truth.classes.category_ids)
-    rows = [_read_row(row, f"[{index}]", images, categories, truth, findings) for index, row in enumerate(content)]
+    rows = []
+    for index, content_row in enumerate(content):
+        mark = findings.mark()
+        row = _read_row(content_row, f"[{index}]", images, categories, truth, findings)
+        if not findings.is_bad(mark):
+            rows.append(row)
     findings.refuse_errors()
+    if content and not rows:
+        findings.refuse_nothing_left("detections")
+    if on_skip is not None:
+        for line in findings.left_out:
+            on_skip(line)
     return rows
 
 

@@ -1,7 +1,8 @@
 """COCO segmentations: polygons and run-length encodings, checked before pycocotools' C code meets them.
 
-That code trusts its input: it crashes on coordinates that are not finite or huge, takes a polygon of two points for a
-box, and reads memory it does not own where the runs are fewer than the pixels.
+That code trusts its input: it crashes on coordinates that are not finite or huge and on outlines of more than some
+4e8 pixels, takes a polygon of two points for a box, and reads memory it does not own where the runs are fewer than the
+pixels.
 """
 
 from __future__ import annotations
@@ -17,8 +18,15 @@ from visionkit.errors import DataError
 FARTHEST_PIXEL = 1e6
 """No coordinate may lie farther out, in pixels: the largest image side read is far below."""
 
+LONGEST_OUTLINE = 4e6
+"""No polygon may have a longer outline, in pixels: cocoapi walks along it with 40 bytes for each."""
+
+MOST_PIXELS = 2**32 - 1
+"""No image may have more pixels: cocoapi counts the runs and the area of a mask in 32 bits."""
+
 _POLYGON_RULE = (
-    f"polygons must be lists of finite x, y pairs within {FARTHEST_PIXEL:.0f} px; correct or leave out the segmentation"
+    f"polygons must be lists of finite x, y pairs within {FARTHEST_PIXEL:.0f} px, with outlines of at most "
+    f"{LONGEST_OUTLINE:.0f} px; correct or leave out the segmentation"
 )
 _RLE_RULE = (
     'an RLE must be {"size": [height, width], "counts": runs} with runs that add up to height x width; '
@@ -75,9 +83,17 @@ def _is_polygon(polygon: Any) -> bool:
     try:
         # The sum is NaN if any number is, which minimum and maximum do not promise.
         lowest, highest = min(polygon), max(polygon)
-        return math.isfinite(sum(polygon)) and lowest >= -FARTHEST_PIXEL and highest <= FARTHEST_PIXEL
+        if not (math.isfinite(sum(polygon)) and lowest >= -FARTHEST_PIXEL and highest <= FARTHEST_PIXEL):
+            return False
     except (TypeError, OverflowError):
         return False
+    longest = (highest - lowest) * len(polygon) / 2
+    return longest <= LONGEST_OUTLINE or _outline(np.asarray(polygon, np.float64).reshape(-1, 2)) <= LONGEST_OUTLINE
+
+
+def _outline(points: NDArray[np.float64]) -> float:
+    """[N, 2] -> the steps of a king, in pixels, once around the polygon."""
+    return float(np.abs(points - np.roll(points, -1, axis=0)).max(axis=1).sum())
 
 
 def _check_rle(rle: dict[str, Any], width: int, height: int) -> None:
@@ -87,7 +103,7 @@ def _check_rle(rle: dict[str, Any], width: int, height: int) -> None:
     if width and height and size != [height, width]:
         raise DataError(_RLE_SIZE_RULE)
     runs, pixels = _runs(rle.get("counts")), size[0] * size[1]
-    if runs.min() < 0 or runs.max() > pixels or runs.sum() != pixels:
+    if pixels > MOST_PIXELS or runs.min() < 0 or runs.max() > pixels or runs.sum() != pixels:
         raise DataError(_RLE_RULE)
 
 

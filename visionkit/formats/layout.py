@@ -1,105 +1,114 @@
-"""Where the files of a dataset lie: a folder -> its splits, by the layouts people use."""
+"""Which layout the dataset in a folder has, and its splits read by it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 from visionkit.classes import ClassTable
 from visionkit.errors import DataError, UsageError
-from visionkit.formats.coco import read_coco
+from visionkit.formats.coco_layouts import coco_2017, plain_coco, roboflow_coco
+from visionkit.formats.dataset_files import entries
+from visionkit.formats.dataset_layout import SPLITS, DatasetLayout
+from visionkit.formats.dataset_yaml import explicit_paths, names_paths
+from visionkit.formats.findings import shown
 from visionkit.formats.records import AnnotatedImages
+from visionkit.formats.voc import pascal_voc
+from visionkit.formats.yaml_file import read_yaml
+from visionkit.formats.yolo_yaml import yolo_layout
 
-SPLITS = ("train", "val", "test")
 _NAMES_LISTED = 8
+_YAML_SUFFIXES = (".yaml", ".yml")
+_YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
-class SplitFiles(NamedTuple):
-    """The annotation file of a split and the folder its images lie in."""
-
-    annotations: Path
-    images: Path
+def _described_by_yaml(root: Path) -> DatasetLayout | None:
+    file = next((root / name for name in _YAML_NAMES if (root / name).is_file()), None)
+    return None if file is None else _yaml_layout(file)
 
 
-@dataclass(frozen=True, slots=True)
-class CocoLayout:
-    """A dataset of COCO annotation files.
-
-    Args:
-        root: the dataset's folder.
-        splits: split name -> its files, in the order train, val, test; at least one.
-    """
-
-    root: Path
-    splits: Mapping[str, SplitFiles]
-
-    def describe(self) -> str:
-        """One line, such as `COCO layout: train.json, val.json over images/`."""
-        files = ", ".join(split.annotations.name for split in self.splits.values())
-        folders = dict.fromkeys(f"{split.images.relative_to(self.root).as_posix()}/" for split in self.splits.values())
-        return f"COCO layout: {files} over {', '.join(folders)}"
-
-
-def _plain_coco(root: Path) -> CocoLayout | None:
-    images = root / "images"
-    if not images.is_dir():
-        return None
-    files = {split: root / "annotations" / f"{split}.json" for split in SPLITS}
-    splits = {split: SplitFiles(file, images) for split, file in files.items() if file.is_file()}
-    return CocoLayout(root, splits) if splits else None
-
-
-# What is looked for, in this order, and in words. A layout is recognised by its files' names alone.
-_RECOGNISERS: tuple[tuple[str, Callable[[Path], CocoLayout | None]], ...] = (
-    ("COCO (images/ and annotations/{train,val,test}.json)", _plain_coco),
+# What is looked for, in this order, and in words. A folder's layout is recognised by its files' names alone.
+_RECOGNISERS: tuple[tuple[str, Callable[[Path], DatasetLayout | None]], ...] = (
+    ("COCO (images/ and annotations/{train,val,test}.json)", plain_coco),
+    ("COCO 2017 (annotations/instances_{train,val}2017.json and train2017/, val2017/)", coco_2017),
+    ("Roboflow COCO (train/_annotations.coco.json, valid/, test/)", roboflow_coco),
+    ("Pascal VOC (JPEGImages/ and Annotations/)", pascal_voc),
+    ("YOLO or explicit paths (data.yaml)", _described_by_yaml),
 )
 
 
-def find_layout(root: Path) -> CocoLayout:
-    """Recognise how the dataset in a folder is laid out. Reads names only, no content.
+def find_layout(path: Path) -> DatasetLayout:
+    """The layout of the dataset in a folder, or of the one that a YAML file describes.
 
     Raises:
-        DataError: there is no such folder, or it has no known layout; says what was looked for and what is there.
+        DataError: there is no such folder or file, it has no known layout, or what describes it is wrong; says what was
+            looked for and what is there.
     """
-    if not root.is_dir():
-        fact = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"{root} {fact}, a dataset is a folder; name the folder that holds images/ and annotations/")
-    for _, recognise in _RECOGNISERS:
-        layout = recognise(root)
-        if layout is not None:
-            return layout
-    known = " or ".join(words for words, _ in _RECOGNISERS)
+    if os.path.isfile(path) and path.suffix.lower() in _YAML_SUFFIXES:
+        return _yaml_layout(path)
+    if not os.path.isdir(path):  # unlike Path.is_dir, says False to a name that no file can have
+        fact = "is a file" if os.path.exists(path) else "does not exist"
+        raise DataError(
+            f"{path} {fact}, a dataset is a folder or a YAML file; name the folder that holds images/ and annotations/"
+        )
+    layout = layout_in(path)
+    if layout is None:
+        known = "; ".join(words for words, _ in _RECOGNISERS)
+        raise DataError(
+            f"{path} has no dataset layout that is known: looked for {known}; found {_contents(path)}; "
+            "rename the files or name another folder"
+        )
+    return layout
+
+
+def layout_in(folder: Path) -> DatasetLayout | None:
+    """The layout of the dataset in a folder, or None if there is none that is known.
+
+    Raises:
+        DataError: the YAML file that describes it is wrong.
+    """
+    return next((layout for _, recognise in _RECOGNISERS if (layout := recognise(folder)) is not None), None)
+
+
+def _yaml_layout(file: Path) -> DatasetLayout:
+    content = read_yaml(file)
+    if isinstance(content, dict) and names_paths(content):
+        return explicit_paths(file, content)
+    if isinstance(content, dict) and any(key in content for key in ("names", *SPLITS)):
+        return yolo_layout(file, content)
+    kind = f"the keys {shown(list(content)[:_NAMES_LISTED])}" if isinstance(content, dict) else shown(content)
     raise DataError(
-        f"{root} has no dataset layout that is known: looked for {known}, found {_contents(root)}; "
-        "rename the files or name another folder"
+        f"{file} has {kind}, a YAML file of a dataset has train: and val:, each with images: and annotations:, or "
+        "YOLO's names:, train: and val:; name another file"
     )
 
 
 def _contents(root: Path) -> str:
     """What lies in a folder and, where it is there, in its `annotations`; the first few names."""
-    names = [f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir()]
+    names = [f"{path.name}/" if path.is_dir() else path.name for path in entries(root)]
     if (root / "annotations").is_dir():
         names.remove("annotations/")
-        names += [f"annotations/{path.name}" for path in (root / "annotations").iterdir()] or ["annotations/ (empty)"]
+        names += [f"annotations/{path.name}" for path in entries(root / "annotations")] or ["annotations/ (empty)"]
     names.sort()
     further = f" and {len(names) - _NAMES_LISTED} more" if len(names) > _NAMES_LISTED else ""
     return ", ".join(names[:_NAMES_LISTED]) + further if names else "nothing"
 
 
-def read_split(layout: CocoLayout, split: str) -> AnnotatedImages:
+def read_split(layout: DatasetLayout, split: str, *, skip_bad: bool = False) -> AnnotatedImages:
     """Read one split of a dataset, checked.
+
+    Args:
+        skip_bad: leave items in error out, a line each in `left_out`.
 
     Raises:
         UsageError: the dataset has no such split; lists those it has.
-        DataError: its files hold errors; see `read_coco`.
+        DataError: its files hold errors.
     """
-    files = layout.splits.get(split)
-    if files is None:
+    if split not in layout.splits:
         raise UsageError(f"{layout.root} has no split {split!r}; choose one of {', '.join(layout.splits)}")
-    return read_coco(files.annotations, files.images)
+    return layout.splits[split].read(skip_bad=skip_bad)
 
 
 def check_same_classes(splits: Mapping[str, AnnotatedImages]) -> None:

@@ -64,12 +64,14 @@ class AnnotatedImages:
         source: the annotation file.
         remarks: what was odd, ignored or filled in, counted: `{"annotations without iscrowd, taken as 0": 3}`.
             Nothing is changed in silence: whoever reads a dataset prints these.
+        left_out: items in error that were skipped because the reader was told so, a line each: file, item, rule.
     """
 
     classes: ClassTable
     images: tuple[ImageRecord, ...]
     source: Path
     remarks: Counter[str] = field(default_factory=Counter)
+    left_out: tuple[str, ...] = ()
 
     @property
     def object_count(self) -> int:

@@ -208,6 +208,10 @@ def _rle(segmentation: Any, image: ImageRecord, what: str) -> Rle:
     """Polygons or an RLE of either kind as one compressed RLE of the image's size."""
     if not segmentation:
         raise DataError(f"{what} has no segmentation, which comparing masks needs; compare boxes with task bbox")
+    if not (image.width and image.height):
+        raise DataError(
+            f"{what} is of an image without width and height, which comparing masks needs; add them to the annotations"
+        )
     if isinstance(segmentation, Mapping):
         if list(segmentation["size"]) != [image.height, image.width]:
             raise DataError(
