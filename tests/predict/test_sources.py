@@ -72,7 +72,7 @@ def test_a_file_named_outright_is_taken_whatever_its_suffix(folder):
 def test_nothing_named():
     with pytest.raises(UsageError, match="no image is named, detection needs at least one; name a file, a folder"):
         find_images([])
-    with pytest.raises(UsageError, match="a source is empty, it must name a file, a folder or a glob; leave it out"):
+    with pytest.raises(UsageError, match="a source is empty, it must name a file, a folder, a glob or a list; leave"):
         find_images([" "])
 
 
@@ -93,6 +93,49 @@ def test_a_folder_without_images_names_the_way_to_its_subfolders(folder):
         find_images(["p[1]"])
     suggestion = str(e.value).split("'")[1]
     assert found(suggestion) == ["p[1]/deeper/c.jpg"]
+
+
+# Lists ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_list_has_a_path_a_line_relative_to_the_list(folder):
+    touch("lists/p/b.jpg", "a.jpg", "other.jpg")
+    lines = ["\ufeff# two pictures", "", "  p/b.jpg  ", "../a.jpg", "p/missing.jpg", f"{folder}/other.jpg", "./#1.jpg"]
+    Path("lists/images.TXT").write_bytes("\r\n".join(lines).encode())
+    # The missing one stays in: reading names it and goes on. `#1.jpg` would be a comment, `./#1.jpg` is a path.
+    names = ["lists/p/b.jpg", "lists/../a.jpg", "lists/p/missing.jpg", f"{folder}/other.jpg", "lists/#1.jpg"]
+    assert found("lists/images.TXT") == names
+
+
+def test_a_list_among_other_sources_names_no_image_twice(folder):
+    touch("p/1.jpg", "p/2.jpg")
+    Path("images.txt").write_text("p/2.jpg\np/2.jpg\nłódź.jpg", encoding="utf-8")
+    assert found("images.txt", "p") == ["p/2.jpg", "łódź.jpg", "p/1.jpg"]
+
+
+def test_lists_that_are_none(folder, monkeypatch):
+    Path("empty.txt").write_text("\n# nothing\n")
+    with pytest.raises(DataError, match=r"list empty\.txt names no image, one path a line is wanted; fill it or"):
+        find_images(["empty.txt"])
+    Path("photo.txt").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(
+        DataError, match=r"list photo\.txt is not UTF-8 text, a path a line is wanted; name an image or"
+    ):
+        find_images(["photo.txt"])
+    monkeypatch.setattr("visionkit.predict.sources.MAX_LIST_BYTES", 3)
+    with pytest.raises(DataError, match=r"list photo\.txt is larger than 3 bytes, a path a line is wanted; split it"):
+        find_images(["photo.txt"])
+
+
+def test_a_list_that_cannot_be_read(folder, monkeypatch):
+    touch("images.txt")
+
+    def refuse(self, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(DataError, match=r"list images\.txt cannot be read \(Permission denied\), .*; check its permis"):
+        find_images(["images.txt"])
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

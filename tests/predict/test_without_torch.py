@@ -14,7 +14,9 @@ from visionkit.predict.backend import RawDetections
 from visionkit.predict.detect import detect_loaded, read_images
 from visionkit.predict.drawing import draw, draw_comparison
 from visionkit.predict.sources import find_images
-from visionkit.predict.writers import CocoResultsFile, OutputNames, save_picture, write_json_line
+from visionkit.predict.coco_writer import coco_writer
+from visionkit.predict.json_writer import write_json_line
+from visionkit.predict.writers import OutputNames, save_picture
 
 class Constant:
     name, sha256, classes, image_size = "constant", "", ClassTable((1,), ("cat",)), 64
@@ -27,9 +29,9 @@ save_picture(folder / "in" / "a.png", np.full((50, 80, 3), 128, np.uint8))
 (folder / "in" / "b.png").write_bytes(b"broken")
 skipped, lines, names = [], io.StringIO(), OutputNames(folder / "out")
 images = read_images(find_images([str(folder / "in")]), on_skip=lambda path, error: skipped.append(path.name))
-with CocoResultsFile(folder / "out" / "results.json") as coco:
+with coco_writer(folder / "out") as add:
     for image, result in detect_loaded(Constant(), images):
-        coco.add(result)
+        add(result, number=image.number, name="a")
         write_json_line(lines, result)
         save_picture(names.take(result.path), draw(image.pixels, result))
         draw_comparison(image.pixels, result.boxes, ["cat"], result)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from visionkit.build import load_model
@@ -14,10 +14,11 @@ from visionkit.engine.run_folder import numbered_folder
 from visionkit.engine.torch_backend import TorchBackend
 from visionkit.errors import DataError
 from visionkit.predict.backend import Backend
-from visionkit.predict.detect import detect_images, detect_loaded, read_images
+from visionkit.predict.detect import LoadedImage, detect_images, detect_loaded, read_images
 from visionkit.predict.drawing import draw
+from visionkit.predict.output_formats import OutputFormat, chosen_formats
 from visionkit.predict.sources import find_images
-from visionkit.predict.writers import CocoResultsFile, OutputNames, save_picture
+from visionkit.predict.writers import OutputNames, save_picture
 from visionkit.result import Result
 
 
@@ -44,7 +45,7 @@ class Detector:
         max_det: int = 300,
         classes: Sequence[str] | None = None,
     ) -> list[Result]:
-        """Results of all images of files, folders and globs.
+        """Results of all images of files, folders, globs and list files (`images.txt`, one path a line).
 
         Args:
             conf: lowest score shown.
@@ -82,8 +83,10 @@ def _warn(_path: Path, error: DataError) -> None:
     warnings.warn(f"skipped: {error}", stacklevel=2)
 
 
-def load(weights: str | Path, *, device: str = "auto", imgsz: int | None = None, threads: int = 0) -> Detector:
-    """The detector of a .safetensors file that `finetune` wrote.
+def load(
+    weights: str | Path = "default", *, device: str = "auto", imgsz: int | None = None, threads: int = 0
+) -> Detector:
+    """The detector of a .safetensors file that `finetune` wrote, or the bundled one by the name `default`.
 
     Args:
         imgsz: side of the square network input in pixels; as trained where None.
@@ -94,7 +97,7 @@ def load(weights: str | Path, *, device: str = "auto", imgsz: int | None = None,
         UsageError: the device is not here, or the model's stride does not divide the image size.
     """
     use_threads(threads)
-    loaded = load_model(Path(weights))
+    loaded = load_model(weights)
     where = choose_device(device)
     return Detector(
         TorchBackend(
@@ -111,45 +114,72 @@ def load(weights: str | Path, *, device: str = "auto", imgsz: int | None = None,
 
 def detect(
     detector: Detector,
-    paths: Sequence[Path],
+    paths: Iterable[Path],
     *,
     conf: float = 0.25,
     iou: float = 0.7,
     max_det: int = 300,
     classes: Sequence[str] | None = None,
     save: bool = True,
+    formats: Sequence[str] = ("coco",),
     out: Path | None = None,
+    on_folder: Callable[[Path], None] = lambda folder: None,
     on_result: Callable[[Result], None] = lambda result: None,
     on_skip: Callable[[Path, DataError], None] = lambda path, error: None,
-) -> tuple[int, Path | None]:
+) -> int:
     """Detect on image files, one at a time, and write what was found as it is found.
 
+    All that is written is whole after every image. No folder is made before the first image is read.
+
     Args:
-        paths: image files, as `find_images` gives them.
-        save: write annotated pictures and `results.json`, the COCO results file.
-        out: the folder for them; a new one under runs/detect where None.
+        paths: image files, as `find_images` gives them; they are asked for one by one.
+        save: write annotated pictures.
+        formats: write what was found as these, names of `output_formats.FORMATS`.
+        out: the folder for both; a new one under runs/detect where None.
+        on_folder: told the folder before anything is written to it.
         on_result: told each result as it comes.
         on_skip: told each image that cannot be read, and why.
         others: as for `Detector.detect`.
 
     Returns:
-        How many images were read, and the folder; None where nothing is saved.
+        How many images were read.
 
     Raises:
         UsageError: an option is out of range; nothing was done then.
     """
+    written = chosen_formats(formats)
     images = read_images(paths, on_skip=on_skip)
     pairs = detect_loaded(detector.backend, images, score=conf, iou=iou, max_det=max_det, classes=classes)
-    # Only now, when no option can be refused any more.
-    folder = (out or numbered_folder(Path("runs") / "detect", "detect")) if save else None
     count = 0
     with ExitStack() as files:
-        table = files.enter_context(CocoResultsFile(folder / "results.json")) if folder else None
-        names = OutputNames(folder) if folder else None
+        write: Callable[[LoadedImage, Result], None] | None = None
         for image, result in pairs:
-            if names and table:
-                table.add(result)
-                save_picture(names.take(image.path), draw(image.pixels, result))
+            if write is None and (save or written):
+                # Only now, when no option can be refused any more, and there is something to write.
+                folder = out or numbered_folder(Path("runs") / "detect", "detect")
+                on_folder(folder)
+                write = files.enter_context(_output(folder, written, save))
+            if write is not None:
+                write(image, result)
             on_result(result)
             count += 1
-    return count, folder
+    return count
+
+
+@contextmanager
+def _output(
+    folder: Path, formats: Sequence[OutputFormat], pictures: bool
+) -> Iterator[Callable[[LoadedImage, Result], None]]:
+    """Writes images' results into a folder in all formats, and their pictures where wanted."""
+    names = OutputNames(folder, reserved=[stem for chosen in formats for stem in chosen.reserved])
+    with ExitStack() as files:
+        writers = [files.enter_context(chosen.writer(folder)) for chosen in formats]
+
+        def write(image: LoadedImage, result: Result) -> None:
+            picture = names.take(image.path)
+            for add in writers:
+                add(result, number=image.number, name=picture.stem)
+            if pictures:
+                save_picture(picture, draw(image.pixels, result))
+
+        yield write

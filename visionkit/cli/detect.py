@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 
 
 def detect(
-    source: Annotated[list[str] | None, typer.Argument(help="Images, folders, globs.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Argument(help="Images, folders, globs, lists (.txt, a path a line).")
+    ] = None,
     source_: Annotated[list[str] | None, typer.Option("--source", help="The same, as an option.")] = None,
-    weights: Annotated[str, typer.Option(help="A .safetensors file.")] = "default",
+    weights: Annotated[str, typer.Option(help="A .safetensors file; default: the bundled model.")] = "default",
     conf: Annotated[float, typer.Option("--conf", "--conf-thres", help="Lowest score shown.")] = 0.25,
     iou: Annotated[float, typer.Option("--iou", "--iou-thres", help="NMS: overlap at which the worse box goes.")] = 0.7,
     max_det: Annotated[int, typer.Option(help="Most detections an image.")] = 300,
@@ -28,29 +31,53 @@ def detect(
     imgsz: ImageSize = None,
     device: Device = None,
     threads: Threads = None,
-    save: Annotated[bool, typer.Option(help="Write annotated pictures and a COCO results file.")] = True,
-    out: Annotated[Path | None, typer.Option(help="Folder for them; a new one under runs/detect.")] = None,
+    format_: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="Write detections as json, coco, yolo or csv; repeatable; coco with --save."),
+    ] = None,
+    save: Annotated[bool, typer.Option(help="Write annotated pictures.")] = True,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for all that is written; a new one under runs/detect.")
+    ] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Detect objects in images, folders and globs: a line an image, the annotated pictures, a COCO results file.
+    """Detect objects in images, folders, globs and lists: a line an image, annotated pictures, files of detections.
 
-    With --json, stdout is JSON lines, one Result an image.
+    With --json, stdout is JSON lines, one Result an image. Files are whole after every image, also if interrupted:
+
+    json  detections.jsonl: a Result an image, as --json prints them.
+
+    coco  results.json: category_id, bbox, score; image_id is the image's place among the sources, file_name its path.
+
+    yolo  NAME.txt: a line a box: label, centre x y, width, height as shares of the image, score; classes.txt: names.
+
+    csv   detections.csv: a row a box, with a header.
+
+    A list (images.txt) has a path a line, relative to the list; # starts a comment.
+
+    An image that is missing or broken is named and skipped: exit code 3, or 2 where none could be read.
 
     Example: [bold]visionkit detect photos/*.jpg --weights runs/finetune/my-data-1/best.safetensors[/bold]
+
+    Example: [bold]visionkit detect images.txt --format csv --format yolo --no-save --out found[/bold]
     """
     sources = [*(source or ()), *(source_ or ())]
     if not sources:
-        raise UsageError("detect needs at least one image, folder or glob; for example: visionkit detect image.jpg")
-    if weights == "default":
-        raise UsageError("this version bundles no model; give one of yours by --weights FILE")
+        raise UsageError(
+            "detect needs at least one image, folder, glob or list; for example: visionkit detect image.jpg"
+        )
     from visionkit.api import detect as job
+    from visionkit.predict.json_writer import write_json_line
+    from visionkit.predict.output_formats import chosen_formats
     from visionkit.predict.sources import find_images
-    from visionkit.predict.writers import write_json_line
 
     if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
         fact = "is not empty" if out.is_dir() else "is a file"
         raise UsageError(f"{out} {fact} and nothing is overwritten; give another --out")
+    formats = format_ or (["coco"] if save else [])
+    written = [*(["Pictures"] if save else []), *(chosen.files for chosen in chosen_formats(formats))]
+    folders: list[Path] = []
     skipped: list[Path] = []
 
     def show(result: Result) -> None:
@@ -65,23 +92,32 @@ def detect(
 
     detector = job.load(weights, device=device or "auto", imgsz=imgsz, threads=threads or 0)
     paths = find_images(sources)
-    count, folder = job.detect(
-        detector,
-        paths,
-        conf=conf,
-        iou=iou,
-        max_det=max_det,
-        classes=None if classes is None else [name.strip() for name in classes.split(",")],
-        save=save,
-        out=out,
-        on_result=show,
-        on_skip=skip,
-    )
-    if folder is not None and count:
-        say(f"Pictures and results.json: {folder}")
+    try:
+        count = job.detect(
+            detector,
+            paths,
+            conf=conf,
+            iou=iou,
+            max_det=max_det,
+            classes=None if classes is None else [name.strip() for name in classes.split(",")],
+            save=save,
+            formats=formats,
+            out=out,
+            on_folder=folders.append,
+            on_result=show,
+            on_skip=skip,
+        )
+    finally:  # also where the process is told to stop: what was written stays
+        for folder in folders:
+            say(f"{listed(written)}: {folder}")
     if skipped:
         say(f"{count} images done, {len(skipped)} skipped")
-        raise typer.Exit(3 if count else 1)
+        raise typer.Exit(3 if count else 2)
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def result_table(result: Result) -> str:

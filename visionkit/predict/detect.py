@@ -27,11 +27,13 @@ class LoadedImage:
         path: where it came from, as the user named it; empty for an array.
         pixels: u8 [H, W, 3] RGB, upright.
         read_ms: milliseconds spent on reading it.
+        number: its place among the sources, counted from 1 and including those that cannot be read.
     """
 
     path: str
     pixels: NDArray[np.uint8]
     read_ms: float = 0.0
+    number: int = 1
 
 
 def detect_images(
@@ -61,14 +63,14 @@ def detect_images(
 
 def read_images(paths: Iterable[Path], *, on_skip: Callable[[Path, DataError], None]) -> Iterator[LoadedImage]:
     """Read image files one by one; one that cannot be read is handed to `on_skip` with the reason, and left out."""
-    for path in paths:
+    for number, path in enumerate(paths, start=1):
         start = perf_counter()
         try:
             pixels = read_image(path)
         except DataError as error:
             on_skip(path, error)
             continue
-        yield LoadedImage(str(path), pixels, _milliseconds_since(start))
+        yield LoadedImage(str(path), pixels, _milliseconds_since(start), number)
 
 
 def detect_loaded(

@@ -1,4 +1,4 @@
-"""What the user typed, as image files: single files, folders, globs."""
+"""What the user typed, as image files: single files, folders, globs, list files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from visionkit.errors import DataError, UsageError
+from visionkit.imaging.header import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+LIST_SUFFIX = ".txt"
+MAX_LIST_BYTES = 1_000_000_000
+"""List files of more bytes are refused: ten million paths of a hundred letters."""
 
 
 def find_images(sources: Sequence[str]) -> list[Path]:
@@ -21,12 +24,17 @@ def find_images(sources: Sequence[str]) -> list[Path]:
     those of its subfolders; a glob (`*`, `?`, `[...]`, `**`) gives the images it matches. Both are sorted as people
     count, `img2` before `img10`, and leave out hidden files (macOS writes `._photo.jpg` beside `photo.jpg`).
 
+    A file `*.txt` is a list: one image a line, its path relative to the folder of the list, in the order of the lines;
+    empty lines and those that start with `#` count for nothing. Whether its images are there is for the reader to say,
+    so that one missing among thousands is skipped by name, as a broken one is.
+
     Raises:
         UsageError: no source at all, or an empty one.
-        DataError: a source that does not exist, that matches no image, or a folder without images.
+        DataError: a source that does not exist, that matches no image, a folder without images, or a list without
+            paths.
     """
     if not sources:
-        raise UsageError("no image is named, detection needs at least one; name a file, a folder or a glob")
+        raise UsageError("no image is named, detection needs at least one; name a file, a folder, a glob or a list")
     found: dict[str, Path] = {}
     for source in sources:
         for path in _images_of(source):
@@ -36,9 +44,10 @@ def find_images(sources: Sequence[str]) -> list[Path]:
 
 def _images_of(source: str) -> list[Path]:
     if not source.strip():
-        raise UsageError("a source is empty, it must name a file, a folder or a glob; leave it out")
+        raise UsageError("a source is empty, it must name a file, a folder, a glob or a list; leave it out")
     if os.path.isfile(source):
-        return [Path(source)]
+        path = Path(source)
+        return _images_listed(path) if path.suffix.lower() == LIST_SUFFIX else [path]
     if os.path.isdir(source):
         return _images_in(Path(source))
     if os.path.exists(source):
@@ -47,7 +56,7 @@ def _images_of(source: str) -> list[Path]:
         )
     if glob.has_magic(source):
         return _images_matching(source)
-    raise DataError(f"{source} does not exist, a source is a file, a folder or a glob; check the spelling")
+    raise DataError(f"{source} does not exist, a source is a file, a folder, a glob or a list; check the spelling")
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -64,6 +73,27 @@ def _images_in(folder: Path) -> list[Path]:
             f"name another folder, or '{subfolders}' for its subfolders"
         )
     return sorted(images, key=natural_order)
+
+
+def _images_listed(file: Path) -> list[Path]:
+    try:
+        if file.stat().st_size > MAX_LIST_BYTES:
+            raise DataError(f"list {file} is larger than {MAX_LIST_BYTES:,} bytes, a path a line is wanted; split it")
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(
+            f"list {file} cannot be read ({error.strerror}), a path a line is wanted; check its permissions"
+        ) from error
+    except UnicodeDecodeError:
+        raise DataError(
+            f"list {file} is not UTF-8 text, a path a line is wanted; name an image or save it anew"
+        ) from None
+    # Not `splitlines`, which also parts at letters that a file name may hold.
+    lines = [line.strip() for line in text.split("\n")]
+    images = [file.parent / line for line in lines if line and not line.startswith("#")]
+    if not images:
+        raise DataError(f"list {file} names no image, one path a line is wanted; fill it or leave it out")
+    return images
 
 
 def _images_matching(pattern: str) -> list[Path]:

@@ -1,20 +1,16 @@
-"""Results as files: JSON lines, COCO results, annotated pictures. Nothing that exists is overwritten.
-
-An interrupted run keeps what it has: JSON lines and pictures are written as they come, and a COCO results file, whose
-JSON array is only whole at its end, grows beside its name as `*.partial` and is closed and renamed on the way out,
-also when that way is an exception or Ctrl-C.
+"""Files of results: what all formats and pictures share. Nothing that exists is overwritten, and an interrupted run
+keeps what it has, because every file is whole after every image.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -27,105 +23,103 @@ JPEG_SUFFIXES = (".jpg", ".jpeg")
 JPEG_QUALITY = 92
 
 
-def write_json_line(stream: IO[str], result: Result) -> None:
-    """Write a result as one line of JSON, schema `visionkit.result/1`, and flush: whoever reads along sees it at once.
+class AddResult(Protocol):
+    """Writes what a model says of one image; what the `with` block of each format gives.
 
-    The line is pure ASCII (other characters escaped), so it survives any terminal, pipe and odd file name.
+    Args:
+        result: of the image.
+        number: the image's place among the sources, counted from 1 and including those that could not be read.
+        name: of the image's own files in the folder, without a suffix; no other image has it.
     """
-    stream.write(json.dumps(result.to_json(), allow_nan=False) + "\n")
-    stream.flush()
+
+    def __call__(self, result: Result, *, number: int, name: str) -> None: ...
 
 
-def coco_rows(result: Result, image_id: int) -> list[dict[str, Any]]:
-    """The rows of a COCO results file, with the dataset's category ids and boxes as x, y, width, height in pixels.
+class GrowingFile:
+    """A new text file that is whole after every addition, even where the process is killed the moment after.
 
-    Numbers have the fewest digits that give back the same 32-bit float: half the file, the same order and ties of
-    scores, the same AP. Each row also names its file (`file_name`, which COCO's tools pass over).
-    """
-    widths_heights = result.boxes[:, 2:] - result.boxes[:, :2]
-    return [
-        {
-            "image_id": image_id,
-            "category_id": result.classes.category_ids[label],
-            "bbox": [_shortest(v) for v in box],
-            "score": _shortest(score),
-            "file_name": result.path,
-        }
-        for box, score, label in zip(
-            np.hstack([result.boxes[:, :2], widths_heights]), result.scores, result.labels, strict=True
-        )
-    ]
+    Each addition is one write to the system, which takes back the end mark, adds the text and sets the mark again; one
+    that fails, as on a full disk, is undone.
 
-
-def _shortest(value: np.float32) -> float:
-    """The double with the fewest digits that rounds to this 32-bit float: 0.1 and not 0.10000000149011612."""
-    return float(str(np.float32(value)))
-
-
-class CocoResultsFile:
-    """A COCO results file of images that belong to no dataset, written as results come; use it in a `with` block.
-
-    Image ids count the results from 1, in order; `file_name` in each row says which image that is.
+    Args:
+        path: of the file, in a folder that is made where it is missing.
+        start: the text it begins with.
+        end: the text that closes it, such as the bracket of a JSON array.
 
     Raises:
         UsageError: the file exists.
         VisionkitError: it cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, start: str = "", end: str = "") -> None:
         self.path = path
-        self._partial = path.with_name(path.name + ".partial")
-        self._images = 0
-        self._rows = 0
+        self._start, self._end = start, _encoded(end)
 
-    def __enter__(self) -> CocoResultsFile:
-        if self.path.exists():
-            raise UsageError(_exists(self.path))
-        with _named_errors(self.path):
+    def __enter__(self) -> GrowingFile:
+        with named_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream: IO[str] = self._partial.open("w", encoding="ascii")
+            try:
+                self._file = self.path.open("xb", buffering=0)
+            except FileExistsError:
+                raise UsageError(_exists(self.path)) from None
+        self._length = 0
+        self.add(self._start)
         return self
 
-    def add(self, result: Result) -> None:
-        """Append the rows of one image."""
-        self._images += 1
-        with _named_errors(self.path):
-            for row in coco_rows(result, self._images):
-                self._stream.write((",\n" if self._rows else "[\n") + json.dumps(row, allow_nan=False))
-                self._rows += 1
+    def add(self, text: str) -> None:
+        data = _encoded(text)
+        with named_errors(self.path):
+            try:
+                self._write(data + self._end)
+            except OSError:
+                self._file.truncate(self._length)
+                self._write(self._end)
+                raise
+        self._length += len(data)
+
+    def _write(self, data: bytes) -> None:
+        self._file.seek(self._length)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with _named_errors(self.path):
-            with self._stream as stream:
-                stream.write("\n]\n" if self._rows else "[]\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            self._partial.replace(self.path)
+        with named_errors(self.path), self._file:
+            os.fsync(self._file.fileno())
 
 
 class OutputNames:
-    """Hands out file names for pictures in a folder: each once, none that is there already.
+    """Hands out file names for pictures in a folder: each stem once, none that is there already.
 
-    JPEG sources keep their name, others become PNG; a name that is taken gets a number: `a.jpg`, `a-2.jpg`.
+    JPEG sources keep their name, others become PNG; a stem that is taken gets a number: `a.jpg`, `a-2.jpg`. As stems
+    differ, the files that other formats put beside the pictures (`a.txt`, `a-2.txt`) never meet either.
+
+    Args:
+        folder: that the pictures go to.
+        reserved: stems that are never handed out.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, reserved: Collection[str] = ()) -> None:
         self.folder = folder
-        self._taken: set[str] = set()
+        self._taken = {stem.casefold() for stem in reserved}
+        self._next: dict[str, int] = {}
 
     def take(self, source: str | Path) -> Path:
         """A free path for the picture made from a source."""
         source = Path(source)
         stem = source.stem or "image"
         suffix = source.suffix if source.suffix.lower() in JPEG_SUFFIXES else ".png"
-        for name in chain([stem + suffix], (f"{stem}-{number}{suffix}" for number in count(2))):
-            # Some file systems take `A.jpg` and `a.jpg` for one file.
-            if name.casefold() not in self._taken and not (self.folder / name).exists():
-                self._taken.add(name.casefold())
+        # Some file systems take `A.jpg` and `a.jpg` for one file.
+        first = self._next.get(stem.casefold(), 1)
+        for number in count(first):
+            free = stem if number == 1 else f"{stem}-{number}"
+            if free.casefold() not in self._taken and not (self.folder / (free + suffix)).exists():
                 break
-        return self.folder / name
+        self._taken.add(free.casefold())
+        self._next[stem.casefold()] = number + 1
+        return self.folder / (free + suffix)
 
 
 def save_picture(path: Path, image: NDArray[np.uint8]) -> None:
@@ -142,30 +136,40 @@ def save_picture(path: Path, image: NDArray[np.uint8]) -> None:
         _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, *sampling])
     else:
         _, encoded = cv2.imencode(".png", bgr)
-    with _named_errors(path):
+    write_new(path, encoded.tobytes())
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that must not be there yet, whole or not at all.
+
+    Raises:
+        UsageError: the file exists.
+        VisionkitError: it cannot be written.
+    """
+    with named_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_new(path, encoded.tobytes())
+        try:
+            file = path.open("xb")
+        except FileExistsError:
+            raise UsageError(_exists(path)) from None
+        try:
+            with file:
+                file.write(data)
+        except BaseException:
+            path.unlink(missing_ok=True)  # half a picture is worse than none
+            raise
 
 
-def _write_new(path: Path, data: bytes) -> None:
-    try:
-        file = path.open("xb")
-    except FileExistsError:
-        raise UsageError(_exists(path)) from None
-    try:
-        with file:
-            file.write(data)
-    except BaseException:
-        path.unlink(missing_ok=True)  # half a picture is worse than none
-        raise
+def shortest(value: np.float32) -> float:
+    """The double with the fewest digits that rounds to this 32-bit float: 0.1 and not 0.10000000149011612.
 
-
-def _exists(path: Path) -> str:
-    return f"{path} exists, nothing is overwritten; choose another name or move it away"
+    Half the file, the same order and ties of scores, the same AP.
+    """
+    return float(str(np.float32(value)))
 
 
 @contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def named_errors(path: Path) -> Iterator[None]:
     """Turns what the file system says into one line that names the file."""
     try:
         yield
@@ -173,3 +177,12 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise VisionkitError(
             f"{path} cannot be written ({error.strerror}), results are saved there; free space or choose another folder"
         ) from error
+
+
+def _encoded(text: str) -> bytes:
+    # How Python names a file whose name is not UTF-8 has no UTF-8 either.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _exists(path: Path) -> str:
+    return f"{path} exists, nothing is overwritten; choose another name or move it away"

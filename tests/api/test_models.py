@@ -1,0 +1,109 @@
+"""The zoo is what `visionkit.build` can build, no more and no less."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from torch import nn
+
+from visionkit.api import models as api
+from visionkit.backbones.csp_light import CspLight
+from visionkit.backbones.names import BackboneName
+from visionkit.build import BACKBONES, MODELS, build_model, save_model
+from visionkit.classes import ClassTable
+from visionkit.config import ModelName, Recipe
+from visionkit.errors import UsageError
+
+SCORES = {"AP": 0.31, "AP50": 0.5}
+
+
+@pytest.fixture(scope="module")
+def zoo() -> api.Zoo:
+    before = torch.random.get_rng_state()
+    zoo = api.zoo()
+    assert torch.equal(before, torch.random.get_rng_state())  # nothing was drawn
+    return zoo
+
+
+def test_the_zoo_has_what_build_and_recipes_have(zoo: api.Zoo) -> None:
+    assert [model.name for model in zoo.models] == list(MODELS) == list(get_args(ModelName))
+    assert [backbone.name for backbone in zoo.backbones] == list(BACKBONES) == list(get_args(BackboneName))
+    for entry in (*zoo.models, *zoo.backbones):
+        assert len(entry.summary) > 10, f"{entry.name} needs a docstring"
+        assert entry.licence == "Apache-2.0"
+    assert zoo.weights[-1].name == "scratch"
+    assert zoo.weights[-1].scores is None
+
+
+def test_parameters_are_those_of_the_real_thing(zoo: api.Zoo) -> None:
+    table = ClassTable(tuple(range(80)), tuple(map(str, range(80))))
+    network = build_model(Recipe(model="yolo", backbone="csp-light"), table)
+    sizes = {model.name: model.parameters for model in zoo.models}
+    assert sizes["yolo"]["csp-light"] == sum(math.prod(p.shape) for p in network.parameters())
+    sizes_of_backbones = {backbone.name: backbone.parameters for backbone in zoo.backbones}
+    # Torchvision's ResNet-18 has 11,689,512; its classifier, left out here, 512 x 1000 + 1000 of them.
+    assert sizes_of_backbones["resnet18"] == 11_689_512 - 513_000
+    assert "lenet5" not in sizes["yolo"]  # its stride ends at 4
+
+
+def test_a_combination_that_a_model_refuses_is_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def picky(backbone: nn.Module, classes: int) -> nn.Module:
+        """Takes the light backbone only."""
+        if not isinstance(backbone, CspLight):
+            raise UsageError("picky goes with csp-light only")
+        return nn.Linear(10, classes)
+
+    monkeypatch.setattr(api, "MODELS", {"picky": picky})
+    monkeypatch.setattr(api, "BACKBONES", {"csp-light": CspLight, "resnet18": BACKBONES["resnet18"]})
+    (model,) = api.zoo().models
+    assert model.parameters == {"csp-light": 10 * 80 + 80}
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("# Model card\n\n**Licence:** Apache-2.0, but for the photos\n", "Apache-2.0, but for the photos"),
+        ("- License: CC BY 4.0.\n", "CC BY 4.0"),
+        ("Nothing is said.\n", "as its model card says"),
+    ],
+)
+def test_the_bundled_model_shows_its_card(
+    card: str, licence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "in-the-box.safetensors"
+    recipe, classes = Recipe(), ClassTable((1, 2), ("cat", "dog"))
+    save_model(path, build_model(recipe, classes), classes, recipe, SCORES)
+    monkeypatch.setattr(api, "bundled_weights", lambda: path)
+    monkeypatch.setattr(api, "bundled_model_card", lambda: card)
+    (first,) = api._bundled()
+    assert (first.name, first.summary) == ("default", "the bundled model, in-the-box")
+    assert (first.model, first.classes, first.licence) == ("yolo/csp-light", ("cat", "dog"), licence)
+    assert first.scores == SCORES
+    assert first.scores_from == "the validation split of its training data; its model card says more"
+
+
+def test_the_command_tells_all_of_it(
+    zoo: api.Zoo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from visionkit.cli.models import models
+
+    in_the_box = api.Weights(
+        "default", "the bundled model", "CC0", "yolo/csp-light", ("cat", "dog"), SCORES, "its card"
+    )
+    monkeypatch.setattr(api, "zoo", lambda: replace(zoo, weights=(in_the_box, *zoo.weights)))
+    models(json_=True)
+    found = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in found["models"]] == list(MODELS)
+    assert set(found["models"][0]["parameters"]) <= set(BACKBONES)
+    assert found["weights"][0]["scores"] == SCORES
+    models()
+    text = " ".join(capsys.readouterr().out.split())
+    for name in (*MODELS, *BACKBONES, "default", "scratch"):
+        assert f" {name} " in text, name
+    assert "yolo/csp-light, 2 classes: cat, dog. AP 0.310, AP50 0.500, from its card. Licence: CC0." in text
+    assert "csp-light 0.90 1.89 1.58" in text
+    assert "lenet5 0.05 - -" in text  # its levels are too fine

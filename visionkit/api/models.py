@@ -1,0 +1,153 @@
+"""The zoo: which models, backbones and weights there are, and which go together.
+
+Read off the dicts of `visionkit.build` and the documentation of what they name, so that no second list can go stale.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from visionkit.build import BACKBONES, DEFAULT_WEIGHTS, MODELS, load_model
+from visionkit.bundled.files import bundled_model_card, bundled_weights
+from visionkit.errors import UsageError
+
+CODE_LICENCE = "Apache-2.0"
+COCO_CLASSES = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """What `--backbone` takes.
+
+    Args:
+        name: as `--backbone` takes it.
+        summary: what it is, in a sentence.
+        parameters: how many numbers it has to be learnt.
+        licence: of its code.
+    """
+
+    name: str
+    summary: str
+    parameters: int
+    licence: str = CODE_LICENCE
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What `--model` takes.
+
+    Args:
+        name: as `--model` takes it.
+        summary: what it is, in a sentence.
+        parameters: how many numbers it has to be learnt for 80 classes, by the name of each backbone it goes with.
+        licence: of its code.
+    """
+
+    name: str
+    summary: str
+    parameters: Mapping[str, int]
+    licence: str = CODE_LICENCE
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What `--weights` takes by name; beside these it takes any file that `finetune` wrote.
+
+    Args:
+        name: as `--weights` takes it.
+        summary: what it is, in a sentence.
+        licence: under which it may be used; empty where nothing was learnt from anybody's data.
+        model: `MODEL/BACKBONE`; empty where it is for all.
+        classes: names of what it finds.
+        scores: the numbers `evaluate` gave it in training; empty where it has none.
+        scores_from: where these come from.
+    """
+
+    name: str
+    summary: str
+    licence: str = ""
+    model: str = ""
+    classes: tuple[str, ...] = ()
+    scores: Mapping[str, Any] | None = None
+    scores_from: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Zoo:
+    """All that can be chosen by name."""
+
+    models: tuple[Model, ...]
+    backbones: tuple[Backbone, ...]
+    weights: tuple[Weights, ...]
+
+
+def zoo() -> Zoo:
+    """Every model, backbone and set of weights of this version. Nothing is downloaded.
+
+    Raises:
+        CheckpointError: the bundled model is damaged.
+    """
+    with torch.device("meta"):  # shapes without numbers: nothing is allocated or drawn
+        backbones = {name: make() for name, make in BACKBONES.items()}
+        sizes = {name: _sizes(make, backbones) for name, make in MODELS.items()}
+    return Zoo(
+        models=tuple(Model(name, _first_sentence(inspect.getmodule(MODELS[name])), sizes[name]) for name in MODELS),
+        backbones=tuple(
+            Backbone(name, _first_sentence(make), _parameters(backbones[name])) for name, make in BACKBONES.items()
+        ),
+        weights=(*_bundled(), Weights("scratch", "random, as the seed decides")),
+    )
+
+
+def _sizes(make: Callable[..., nn.Module], backbones: Mapping[str, nn.Module]) -> dict[str, int]:
+    """Parameters of a model on each backbone that it can be built on."""
+    sizes = {}
+    for name, backbone in backbones.items():
+        with suppress(UsageError):  # how a model says that a backbone lacks the levels it needs
+            sizes[name] = _parameters(make(backbone, COCO_CLASSES))
+    return sizes
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _first_sentence(thing: Any) -> str:
+    """Of the documentation, up to its first full stop (not an ellipsis) or line end."""
+    while isinstance(thing, functools.partial):
+        thing = thing.func
+    line = (inspect.getdoc(thing) or "").partition("\n")[0]
+    return re.split(r"(?<!\.)\.(?:\s|$)", line, maxsplit=1)[0]
+
+
+def _bundled() -> tuple[Weights, ...]:
+    path = bundled_weights()
+    if path is None:
+        return ()
+    loaded = load_model(path)
+    return (
+        Weights(
+            DEFAULT_WEIGHTS,
+            f"the bundled model, {path.stem}",
+            licence=_licence(bundled_model_card() or ""),
+            model=loaded.name,
+            classes=loaded.classes.names,
+            scores=loaded.scores,
+            scores_from="the validation split of its training data; its model card says more" if loaded.scores else "",
+        ),
+    )
+
+
+def _licence(model_card: str) -> str:
+    """What the line `Licence: ...` of a model card says, whatever marks of Markdown are around it."""
+    found = re.search(r"^\W*licen[cs]e\W*:\W*(.+?)\W*$", model_card, re.IGNORECASE | re.MULTILINE)
+    return found[1] if found else "as its model card says"

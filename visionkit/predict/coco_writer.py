@@ -1,0 +1,54 @@
+"""Results as a COCO results file (https://cocodataset.org/#format-results)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visionkit.predict.writers import AddResult, GrowingFile, shortest
+from visionkit.result import Result
+
+
+def coco_rows(result: Result, image_id: int) -> list[dict[str, Any]]:
+    """The rows of a COCO results file, with the dataset's category ids and boxes as x, y, width, height in pixels.
+
+    Numbers give back the same 32-bit floats. Each row also names its file (`file_name`, which COCO's tools pass over).
+    """
+    widths_heights = result.boxes[:, 2:] - result.boxes[:, :2]
+    return [
+        {
+            "image_id": image_id,
+            "category_id": result.classes.category_ids[label],
+            "bbox": [shortest(v) for v in box],
+            "score": shortest(score),
+            "file_name": result.path,
+        }
+        for box, score, label in zip(
+            np.hstack([result.boxes[:, :2], widths_heights]), result.scores, result.labels, strict=True
+        )
+    ]
+
+
+@contextmanager
+def coco_writer(folder: Path) -> Iterator[AddResult]:
+    """`results.json`: a COCO results file of images that belong to no dataset. Raises as GrowingFile.
+
+    It is a whole JSON array after every image. An image's id is its place among the sources, counted from 1: one that
+    cannot be read takes no id from those behind it.
+    """
+    with GrowingFile(folder / "results.json", start="[", end="\n]\n") as array:
+        comma = ""
+
+        def add(result: Result, *, number: int, name: str) -> None:
+            nonlocal comma
+            rows = ["\n" + json.dumps(row, allow_nan=False) for row in coco_rows(result, number)]
+            if rows:
+                array.add(comma + ",".join(rows))
+                comma = ","
+
+        yield add
