@@ -7,7 +7,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from visionkit.backbones.resnet import ResNet, resnet18, resnet34, resnet50, without_classifier
+from visionkit.backbones.checkpoints import without_classifier
+from visionkit.backbones.resnet import ResNet, resnet18, resnet34, resnet50
 from visionkit.types import Level
 
 EVERY = [resnet18, resnet34, resnet50]
@@ -73,7 +74,7 @@ def test_levels_and_the_ten_units() -> None:
         *("stem", "maxpool", "layer1.0", "layer1.1", "layer2.0", "layer2.1"),
         *("layer3.0", "layer3.1", "layer4.0", "layer4.1"),
     ]
-    assert model.units[0].modules == ("conv1", "bn1")
+    assert model.units[0].modules == ("conv1", "bn1", "act1")
 
 
 @pytest.mark.parametrize(("make", "channels"), [(resnet34, (128, 256, 512)), (resnet50, (512, 1024, 2048))])

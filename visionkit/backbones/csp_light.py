@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from visionkit.nn.conv import ConvNormAct
+from visionkit.nn.activations import Activation
+from visionkit.nn.conv import HARD_SWISH, ConvNormAct
 from visionkit.nn.csp import CspBlock, SpatialPyramidPool
+from visionkit.nn.norms import Norm
 from visionkit.types import Level, Unit
 
 WIDTHS = (16, 32, 64, 128, 192)
@@ -21,17 +23,21 @@ class CspLight(nn.Module):
 
     `forward` takes normalised images f32 [B, 3, H, W], H and W divisible by 32, and returns the maps of strides 8, 16
     and 32.
+
+    Args:
+        norm, activation: make the layer of that kind for so many channels.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, norm: Norm = nn.BatchNorm2d, activation: Activation = HARD_SWISH) -> None:
         super().__init__()
-        self.stem = ConvNormAct(3, WIDTHS[0], 3, stride=2)
+        self.stem = ConvNormAct(3, WIDTHS[0], 3, stride=2, norm=norm, activation=activation)
         units = [Unit("stem", ("stem",))]
         for i, depth in enumerate(DEPTHS, start=1):
-            self.add_module(f"down{i}", ConvNormAct(WIDTHS[i - 1], WIDTHS[i], 3, stride=2))
-            self.add_module(f"stage{i}", CspBlock(WIDTHS[i], WIDTHS[i], depth))
+            down = ConvNormAct(WIDTHS[i - 1], WIDTHS[i], 3, stride=2, norm=norm, activation=activation)
+            self.add_module(f"down{i}", down)
+            self.add_module(f"stage{i}", CspBlock(WIDTHS[i], WIDTHS[i], depth, norm=norm, activation=activation))
             units += [Unit(f"down{i}", (f"down{i}",)), Unit(f"stage{i}", (f"stage{i}",))]
-        self.pool = SpatialPyramidPool(WIDTHS[-1])
+        self.pool = SpatialPyramidPool(WIDTHS[-1], norm=norm, activation=activation)
         self.units = (*units, Unit("pool", ("pool",)))
         self.levels = (Level(WIDTHS[2], 8), Level(WIDTHS[3], 16), Level(WIDTHS[4], 32))
 

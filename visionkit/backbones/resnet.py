@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visionkit.nn.activations import ACTIVATIONS, Activation
+from visionkit.nn.initialise import kaiming
+from visionkit.nn.norms import Norm, no_norm
+from visionkit.nn.squeeze_excitation import SqueezeExcitation
 from visionkit.types import Level, Unit
 
 WIDTHS = (64, 128, 256, 512)
+RELU = ACTIVATIONS["relu"]
 
 
 class BasicBlock(nn.Module):
@@ -21,20 +26,35 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, in_channels: int, width: int, stride: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        stride: int = 1,
+        *,
+        norm: Norm = nn.BatchNorm2d,
+        activation: Activation = RELU,
+        reduction: int | None = None,
+    ) -> None:
         super().__init__()
         out_channels = width * self.expansion
-        self.conv1 = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, out_channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.downsample = _projection(in_channels, out_channels, stride)
+        bias = norm is no_norm
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=bias)
+        self.bn1 = norm(width)
+        self.act1 = activation(width)
+        self.conv2 = nn.Conv2d(width, out_channels, 3, padding=1, bias=bias)
+        self.bn2 = norm(out_channels)
+        self.act2 = activation(out_channels)
+        self.se = _excitation(out_channels, reduction)
+        self.downsample = _projection(in_channels, out_channels, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = self.act1(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
+        y = y if self.se is None else self.se(y)
         shortcut = x if self.downsample is None else self.downsample(x)
-        return F.relu(y + shortcut, inplace=True)
+        result: Tensor = self.act2(y + shortcut)
+        return result
 
 
 class Bottleneck(nn.Module):
@@ -47,33 +67,54 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, stride: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        stride: int = 1,
+        *,
+        norm: Norm = nn.BatchNorm2d,
+        activation: Activation = RELU,
+        reduction: int | None = None,
+    ) -> None:
         super().__init__()
         out_channels = width * self.expansion
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out_channels)
-        self.downsample = _projection(in_channels, out_channels, stride)
+        bias = norm is no_norm
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=bias)
+        self.bn1 = norm(width)
+        self.act1 = activation(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=bias)
+        self.bn2 = norm(width)
+        self.act2 = activation(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=bias)
+        self.bn3 = norm(out_channels)
+        self.act3 = activation(out_channels)
+        self.se = _excitation(out_channels, reduction)
+        self.downsample = _projection(in_channels, out_channels, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
+        y = self.act1(self.bn1(self.conv1(x)))
+        y = self.act2(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
+        y = y if self.se is None else self.se(y)
         shortcut = x if self.downsample is None else self.downsample(x)
-        return F.relu(y + shortcut, inplace=True)
+        result: Tensor = self.act3(y + shortcut)
+        return result
 
 
 Block = type[BasicBlock] | type[Bottleneck]
 
 
-def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
+def _projection(in_channels: int, out_channels: int, stride: int, norm: Norm) -> nn.Sequential | None:
     """The 1x1 convolution of a shortcut, or None where input and output have the same shape."""
     if stride == 1 and in_channels == out_channels:
         return None
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+    convolution = nn.Conv2d(in_channels, out_channels, 1, stride, bias=norm is no_norm)
+    return nn.Sequential(convolution, norm(out_channels))
+
+
+def _excitation(channels: int, reduction: int | None) -> SqueezeExcitation | None:
+    return None if reduction is None else SqueezeExcitation(channels, channels // reduction)
 
 
 class ResNet(nn.Module):
@@ -84,39 +125,45 @@ class ResNet(nn.Module):
     Args:
         block: the kind of residual block.
         depths: blocks in each of the four layers.
+        norm, activation: make the layer of that kind for so many channels.
+        reduction: how many times squeeze and excitation narrows in each block; None: there is none.
 
     `forward` takes normalised images f32 [B, 3, H, W] of any size and returns the maps of layer2, layer3 and layer4,
     at strides 8, 16 and 32; a side of s pixels gives a map of ceil(s / stride).
     """
 
-    def __init__(self, block: Block, depths: Sequence[int]) -> None:
+    def __init__(
+        self,
+        block: Block,
+        depths: Sequence[int],
+        *,
+        norm: Norm = nn.BatchNorm2d,
+        activation: Activation = RELU,
+        reduction: int | None = None,
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, WIDTHS[0], 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(WIDTHS[0])
+        self.conv1 = nn.Conv2d(3, WIDTHS[0], 7, stride=2, padding=3, bias=norm is no_norm)
+        self.bn1 = norm(WIDTHS[0])
+        self.act1 = activation(WIDTHS[0])
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = _layer(block, WIDTHS[0], WIDTHS[0], depths[0], stride=1)
-        self.layer2 = _layer(block, WIDTHS[0] * block.expansion, WIDTHS[1], depths[1], stride=2)
-        self.layer3 = _layer(block, WIDTHS[1] * block.expansion, WIDTHS[2], depths[2], stride=2)
-        self.layer4 = _layer(block, WIDTHS[2] * block.expansion, WIDTHS[3], depths[3], stride=2)
+        make = partial(block, norm=norm, activation=activation, reduction=reduction)
+        self.layer1 = _layer(make, WIDTHS[0], WIDTHS[0], depths[0], stride=1)
+        self.layer2 = _layer(make, WIDTHS[0] * block.expansion, WIDTHS[1], depths[1], stride=2)
+        self.layer3 = _layer(make, WIDTHS[1] * block.expansion, WIDTHS[2], depths[2], stride=2)
+        self.layer4 = _layer(make, WIDTHS[2] * block.expansion, WIDTHS[3], depths[3], stride=2)
         self.levels = tuple(
             Level(width * block.expansion, stride) for width, stride in zip(WIDTHS[1:], (8, 16, 32), strict=True)
         )
         blocks = [f"layer{i}.{b}" for i, depth in enumerate(depths, start=1) for b in range(depth)]
         self.units = (
-            Unit("stem", ("conv1", "bn1")),
+            Unit("stem", ("conv1", "bn1", "act1")),
             Unit("maxpool", ("maxpool",)),
             *(Unit(name, (name,)) for name in blocks),
         )
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Variance kept through rectifiers. Source: He et al. 2015, Delving Deep into Rectifiers, section 2.2."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        kaiming(self)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        x = self.maxpool(F.relu(self.bn1(self.conv1(images)), inplace=True))
+        x = self.maxpool(self.act1(self.bn1(self.conv1(images))))
         x = self.layer1(x)
         map8 = self.layer2(x)
         map16 = self.layer3(map8)
@@ -124,39 +171,46 @@ class ResNet(nn.Module):
         return map8, map16, map32
 
 
-def _layer(block: Block, in_channels: int, width: int, depth: int, stride: int) -> nn.Sequential:
+def _layer(
+    make: Callable[..., BasicBlock | Bottleneck], in_channels: int, width: int, depth: int, stride: int
+) -> nn.Sequential:
     """`depth` blocks of the same width; the first does the striding."""
-    first = block(in_channels, width, stride)
-    return nn.Sequential(first, *(block(width * block.expansion, width) for _ in range(depth - 1)))
+    first = make(in_channels, width, stride)
+    return nn.Sequential(first, *(make(width * first.expansion, width) for _ in range(depth - 1)))
 
 
-def resnet18() -> ResNet:
+def resnet18(*, norm: Norm = nn.BatchNorm2d, activation: Activation = RELU) -> ResNet:
     """ResNet-18, randomly initialised: 11.18 M parameters, exactly 10 units.
 
     >>> [unit.name for unit in resnet18().units][:4]
     ['stem', 'maxpool', 'layer1.0', 'layer1.1']
     """
-    return ResNet(BasicBlock, (2, 2, 2, 2))
+    return ResNet(BasicBlock, (2, 2, 2, 2), norm=norm, activation=activation)
 
 
-def resnet34() -> ResNet:
+def resnet34(*, norm: Norm = nn.BatchNorm2d, activation: Activation = RELU) -> ResNet:
     """ResNet-34, randomly initialised: 21.28 M parameters, 18 units.
 
     >>> len(resnet34().units)
     18
     """
-    return ResNet(BasicBlock, (3, 4, 6, 3))
+    return ResNet(BasicBlock, (3, 4, 6, 3), norm=norm, activation=activation)
 
 
-def resnet50() -> ResNet:
+def resnet50(*, norm: Norm = nn.BatchNorm2d, activation: Activation = RELU) -> ResNet:
     """ResNet-50, randomly initialised: 23.51 M parameters, 18 units.
 
     >>> [level.channels for level in resnet50().levels]
     [512, 1024, 2048]
     """
-    return ResNet(Bottleneck, (3, 4, 6, 3))
+    return ResNet(Bottleneck, (3, 4, 6, 3), norm=norm, activation=activation)
 
 
-def without_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A torchvision ResNet state dict without its `fc.*`, ready for `ResNet.load_state_dict`."""
-    return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+def resnet101(*, norm: Norm = nn.BatchNorm2d, activation: Activation = RELU) -> ResNet:
+    """ResNet-101, randomly initialised: 42.50 M parameters, 35 units."""
+    return ResNet(Bottleneck, (3, 4, 23, 3), norm=norm, activation=activation)
+
+
+def resnet152(*, norm: Norm = nn.BatchNorm2d, activation: Activation = RELU) -> ResNet:
+    """ResNet-152, randomly initialised: 58.14 M parameters, 52 units."""
+    return ResNet(Bottleneck, (3, 8, 36, 3), norm=norm, activation=activation)

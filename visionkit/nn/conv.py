@@ -4,21 +4,74 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from visionkit.nn.activations import ACTIVATIONS, Activation
+from visionkit.nn.norms import Norm, no_norm
+
+HARD_SWISH = ACTIVATIONS["hard-swish"]
+
+
+def conv_layers(
+    in_channels: int,
+    out_channels: int,
+    kernel: int = 1,
+    stride: int = 1,
+    *,
+    padding: int | None = None,
+    groups: int = 1,
+    bias: bool | None = None,
+    norm: Norm = no_norm,
+    activation: Activation | None = None,
+) -> list[nn.Module]:
+    """A convolution and what follows it, in order, for networks whose checkpoints count their layers.
+
+    Args:
+        padding: zeros on each side; half the kernel where not given, so that a side of s gives ceil(s / stride).
+        bias: whether the convolution has one; where not given, if no normalisation follows to make it pointless.
+        norm: `no_norm` leaves no layer behind.
+        activation: None leaves it out.
+    """
+    if padding is None:
+        padding = kernel // 2
+    if bias is None:
+        bias = norm is no_norm
+    layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, kernel, stride, padding, 1, groups, bias)]
+    if norm is not no_norm:
+        layers.append(norm(out_channels))
+    if activation is not None:
+        layers.append(activation(out_channels))
+    return layers
+
 
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias, batch normalisation, hard swish. Keeps the size at stride 1 (kernel must be odd).
+    """Convolution, normalisation, activation. Keeps the size at stride 1 (kernel must be odd).
+
+    The convolution has no bias where a norm follows, whose shift does its work.
 
     Hard swish (Howard et al. 2019, MobileNetV3, section 5.2) has the shape of SiLU without its exponential: the
     forward and backward passes of norm and activation together take three quarters of the time on a CPU.
 
     Parameter names: `conv.weight`, `norm.*`.
+
+    Args:
+        norm, activation: make the layer of that kind for so many channels.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        *,
+        norm: Norm = nn.BatchNorm2d,
+        activation: Activation = HARD_SWISH,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels)
-        self.act = nn.Hardswish(inplace=True)
+        bias = norm is no_norm
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias)
+        self.norm = norm(out_channels)
+        self.act = activation(out_channels)
 
 
 class Residual(nn.Module):
@@ -29,10 +82,17 @@ class Residual(nn.Module):
         shortcut: whether the input is added to the result.
     """
 
-    def __init__(self, channels: int, shortcut: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        shortcut: bool = True,
+        *,
+        norm: Norm = nn.BatchNorm2d,
+        activation: Activation = HARD_SWISH,
+    ) -> None:
         super().__init__()
-        self.conv1 = ConvNormAct(channels, channels)
-        self.conv2 = ConvNormAct(channels, channels, 3)
+        self.conv1 = ConvNormAct(channels, channels, norm=norm, activation=activation)
+        self.conv2 = ConvNormAct(channels, channels, 3, norm=norm, activation=activation)
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:

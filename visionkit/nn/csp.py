@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from visionkit.nn.conv import ConvNormAct, Residual
+from visionkit.nn.activations import Activation
+from visionkit.nn.conv import HARD_SWISH, ConvNormAct, Residual
+from visionkit.nn.norms import Norm
 
 
 class CspBlock(nn.Module):
@@ -14,13 +16,22 @@ class CspBlock(nn.Module):
     Source: Wang et al. 2019, CSPNet, section 3.2 and figure 2 (partial block, then transition after the concatenation).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, depth: int = 1, residual: bool = True) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        depth: int = 1,
+        residual: bool = True,
+        *,
+        norm: Norm = nn.BatchNorm2d,
+        activation: Activation = HARD_SWISH,
+    ) -> None:
         super().__init__()
         half = out_channels // 2
-        self.bypass = ConvNormAct(in_channels, half)
-        self.entry = ConvNormAct(in_channels, half)
-        self.blocks = nn.Sequential(*(Residual(half, residual) for _ in range(depth)))
-        self.transition = ConvNormAct(2 * half, out_channels)
+        self.bypass = ConvNormAct(in_channels, half, norm=norm, activation=activation)
+        self.entry = ConvNormAct(in_channels, half, norm=norm, activation=activation)
+        self.blocks = nn.Sequential(*(Residual(half, residual, norm=norm, activation=activation) for _ in range(depth)))
+        self.transition = ConvNormAct(2 * half, out_channels, norm=norm, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
         mixed: Tensor = self.transition(torch.cat((self.blocks(self.entry(x)), self.bypass(x)), 1))
@@ -33,12 +44,12 @@ class SpatialPyramidPool(nn.Module):
     Source: He et al. 2014, Spatial Pyramid Pooling; at stride 1, as Bochkovskiy et al. 2020, YOLOv4, section 3.4
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, norm: Norm = nn.BatchNorm2d, activation: Activation = HARD_SWISH) -> None:
         super().__init__()
         half = channels // 2
-        self.entry = ConvNormAct(channels, half)
+        self.entry = ConvNormAct(channels, half, norm=norm, activation=activation)
         self.pools = nn.ModuleList(nn.MaxPool2d(size, stride=1, padding=size // 2) for size in (5, 9, 13))
-        self.transition = ConvNormAct(4 * half, channels)
+        self.transition = ConvNormAct(4 * half, channels, norm=norm, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.entry(x)

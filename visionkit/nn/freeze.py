@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from visionkit.errors import UsageError, VisionkitError
 from visionkit.nn.fingerprint import tensors_sha256
+from visionkit.nn.norms import FrozenBatchNorm2d, InstanceNorm2d, LayerNorm2d, SwitchableNorm2d
 from visionkit.nn.units import unit_list
 from visionkit.types import Unit
 
@@ -33,6 +34,10 @@ NORM_LAYERS = (
     nn.GroupNorm,
     nn.LayerNorm,
     nn.RMSNorm,
+    FrozenBatchNorm2d,
+    LayerNorm2d,
+    InstanceNorm2d,
+    SwitchableNorm2d,
 )
 
 
