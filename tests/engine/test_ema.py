@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from visionkit.engine.ema import WeightAverage
+from visionkit.nn.norms import FrozenBatchNorm2d, SwitchableNorm2d
 
 
 def one_weight(value: float) -> nn.Module:
@@ -68,6 +69,22 @@ def test_running_statistics_are_averaged_with_the_weights_they_belong_to() -> No
     after = model.get_buffer("running_mean")
     torch.testing.assert_close(average.model.get_buffer("running_mean"), (before + after) / 2)
     assert torch.equal(average.model.get_buffer("num_batches_tracked"), model.get_buffer("num_batches_tracked"))
+
+
+def test_statistics_and_shares_of_switchable_norms_are_averaged_and_frozen_ones_keep_their_bits() -> None:
+    model = nn.Sequential(SwitchableNorm2d(2), FrozenBatchNorm2d(2))
+    nn.init.constant_(model[1].running_var, 1 / 3)
+    average = WeightAverage(model, horizon=2)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    nn.init.constant_(model[0].mean_mixture, 5)
+    model(torch.randn(8, 2, 3, 3))
+    average.update(100)  # a share of 1/2
+    for name, tensor in average.model.state_dict().items():
+        if name.startswith("0."):
+            torch.testing.assert_close(tensor, (before[name] + model.state_dict()[name]) / 2)
+        else:
+            assert torch.equal(tensor, before[name])
+    assert not torch.equal(average.model[0].running_mean, before["0.running_mean"])
 
 
 def test_the_copy_is_in_eval_and_learns_nothing_itself() -> None:

@@ -1,11 +1,21 @@
 """Which parameters an optimizer is given, and how it is set up."""
 
+import copy
+import math
+from typing import Any, get_args
+
 import pytest
 import torch
 from torch import nn
 
-from visionkit.engine.optim import build_optimizer, parameter_groups, set_learning_rate
-from visionkit.engine.settings import TrainSettings
+from visionkit.engine.optim import (
+    TORCH_OPTIMIZERS,
+    build_optimizer,
+    parameter_groups,
+    set_learning_rate,
+    shape_gradients,
+)
+from visionkit.engine.settings import OPTIMIZER_DEFAULTS, OptimizerName, TrainSettings
 
 
 def small_model() -> nn.Sequential:
@@ -85,7 +95,7 @@ def test_learning_rate_is_set_in_every_group() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [0.123, 0.123]
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("name", get_args(OptimizerName))
 def test_one_step_moves_what_learns_and_nothing_else(name: str) -> None:
     torch.manual_seed(0)
     model = small_model()
@@ -97,3 +107,126 @@ def test_one_step_moves_what_learns_and_nothing_else(name: str) -> None:
     optimizer.step()
     assert torch.equal(model[0].weight, frozen)
     assert not torch.equal(model[3].weight, before)
+
+
+# By name --------------------------------------------------------------------------------------------------------------
+
+
+def settings(**values: Any) -> TrainSettings:
+    return TrainSettings.model_validate({"weight_decay": 0, **values})
+
+
+def path_of_a_weight(steps: int, **values: Any) -> list[float]:
+    """Where a weight of 0 goes whose gradient is always 4."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    optimizer = build_optimizer(model, settings(**values))
+    path = []
+    for _ in range(steps):
+        model.weight.grad = torch.full((1, 1), 4.0)
+        optimizer.step()
+        path.append(model.weight.item())
+    return path
+
+
+def test_every_name_is_an_optimizer() -> None:
+    assert {*TORCH_OPTIMIZERS, "muon"} == set(get_args(OptimizerName))
+    assert set(OPTIMIZER_DEFAULTS) <= set(TORCH_OPTIMIZERS)
+
+
+@pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        # lr 0.1 times 4, twice.
+        ({"optimizer": "sgd", "momentum": 0}, [-0.4, -0.8]),
+        ({"optimizer": "momentum", "momentum": 0}, [-0.4, -0.8]),
+        # The velocity is 4, then 0.5 * 4 + 4 = 6.
+        ({"optimizer": "momentum", "momentum": 0.5}, [-0.4, -1.0]),
+        # Looks ahead: 4 + 0.5 * 4 = 6, then 4 + 0.5 * 6 = 7.
+        ({"optimizer": "nesterov", "momentum": 0.5}, [-0.6, -1.3]),
+        ({"optimizer": "sgd", "momentum": 0.5}, [-0.6, -1.3]),
+        # 4 over the root of the sum of squares: 16, then 32.
+        ({"optimizer": "adagrad"}, [-0.1, -0.1 - 0.1 / math.sqrt(2)]),
+        # 4 over the root of their running mean, from 0: 0.01 * 16, then 0.0199 * 16.
+        ({"optimizer": "rmsprop"}, [-1, -1 - 0.1 / math.sqrt(0.0199)]),
+        # The root of the mean square of steps, from 0 + 1e-6, over that of the gradient, 0.1 * 16 + 1e-6, times 4.
+        ({"optimizer": "adadelta"}, [-0.1 * 4 * math.sqrt(1e-6 / (1.6 + 1e-6))]),
+        # Both moments know only one gradient: lr each.
+        ({"optimizer": "adam"}, [-0.1, -0.2]),
+        ({"optimizer": "adamw"}, [-0.1, -0.2]),
+    ],
+)
+def test_first_steps_by_hand(values: dict[str, Any], path: list[float]) -> None:
+    assert path_of_a_weight(len(path), lr=0.1, **values) == pytest.approx(path, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+def test_a_restored_optimizer_goes_on_where_it_was(name: OptimizerName) -> None:
+    torch.manual_seed(0)
+    model = small_model()
+    optimizer = build_optimizer(model, TrainSettings(optimizer=name))
+    images = torch.randn(5, 3, 3, 3)
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        model(images).square().sum().backward()
+        optimizer.step()
+
+    step(model, optimizer)
+    again = copy.deepcopy(model)
+    restored = build_optimizer(again, TrainSettings(optimizer=name))
+    restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    step(model, optimizer)
+    step(again, restored)
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("name", "lr", "decay"), [("muon", 2e-3, 0.05), ("adam", 1e-3, 5e-4), ("adadelta", 1, 5e-4)])
+def test_rate_and_decay_suit_the_optimizer_unless_they_are_said(name: str, lr: float, decay: float) -> None:
+    own = TrainSettings.model_validate({"optimizer": name})
+    assert (own.lr, own.weight_decay) == (lr, decay)
+    assert TrainSettings.model_validate({"optimizer": name, "lr": 0.7}).lr == 0.7
+
+
+# Penalties and clipping -----------------------------------------------------------------------------------------------
+
+
+def shaped(gradient: list[float], **values: Any) -> list[float]:
+    """Gradients of the weights 2 and -3, and of the bias 5, after shaping."""
+    model = nn.Linear(2, 1)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[2.0, -3]]))
+        model.bias.fill_(5)
+    model.weight.grad, model.bias.grad = torch.tensor([gradient[:2]]).float(), torch.tensor(gradient[2:]).float()
+    given = settings(optimizer="sgd", **{"clip_norm": 1e9, **values})
+    shape_gradients(build_optimizer(model, given), given)
+    return [*model.weight.grad[0].tolist(), *model.bias.grad.tolist()]
+
+
+def test_penalties_pull_weights_towards_0_and_leave_biases() -> None:
+    # L1: 0.1 times the sign. L2: 0.01 times the weight.
+    assert shaped([0.5, 0.5, 0.5], l1=0.1) == pytest.approx([0.6, 0.4, 0.5])
+    assert shaped([0.5, 0.5, 0.5], l2=0.01) == pytest.approx([0.52, 0.47, 0.5])
+    assert shaped([0.5, 0.5, 0.5], l1=0.1, l2=0.01) == pytest.approx([0.62, 0.37, 0.5])
+
+
+def test_the_penalties_are_gradients_of_what_they_say() -> None:
+    weights = torch.tensor([2.0, -3], requires_grad=True)
+    (0.1 * weights.abs().sum() + 0.01 / 2 * weights.square().sum()).backward()
+    assert shaped([0, 0, 0], l1=0.1, l2=0.01) == pytest.approx([*weights.grad.tolist(), 0])
+
+
+def test_values_are_cut_before_the_norm() -> None:
+    assert shaped([3, -4, 0]) == [3, -4, 0]
+    assert shaped([3, -4, 0], clip_value=3.5) == [3, -3.5, 0]
+    assert shaped([3, -4, 0], clip_norm=1) == pytest.approx([0.6, -0.8, 0], rel=1e-5)  # the norm is 5
+    # 3, -3: each by the root of 18.
+    assert shaped([3, -4, 0], clip_value=3, clip_norm=1) == pytest.approx([math.sqrt(0.5), -math.sqrt(0.5), 0])
+
+
+def test_a_parameter_without_a_gradient_stays_without() -> None:
+    model = nn.Linear(2, 1)
+    given = settings(optimizer="sgd", l1=0.1, clip_value=1)
+    model.bias.grad = torch.ones(1)
+    shape_gradients(build_optimizer(model, given), given)
+    assert model.weight.grad is None

@@ -1,13 +1,16 @@
-"""The learning rate: up in a line, down in a cosine."""
+"""The learning rate: up, and down in one way or another."""
 
 import itertools
 import math
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionkit.engine.schedule import cosine_with_warmup
+from visionkit.engine.schedule import SCHEDULES, cosine_with_warmup, one_cycle
+from visionkit.engine.settings import ScheduleName, TrainSettings
+from visionkit.engine.train import _learning_rate
 
 
 def test_warmup_by_hand() -> None:
@@ -45,3 +48,46 @@ def test_law_rises_then_falls_between_final_and_1(total: int, warmup: int, final
     assert all(after <= before + 1e-12 for before, after in itertools.pairwise(fall))
     assert all(0 < share <= 1 for share in rise)
     assert all(final - 1e-12 <= share <= 1 and math.isfinite(share) for share in fall)
+
+
+# By name --------------------------------------------------------------------------------------------------------------
+
+
+def test_every_name_is_a_schedule() -> None:
+    assert set(SCHEDULES) == set(get_args(ScheduleName))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("constant", [0.5, 1, 1, 1, 1, 1, 1, 1]),
+        # Down by 0.2 at half of 8 steps and again at three quarters: 1, 0.2, 0.04.
+        ("step", [0.5, 1, 1, 1, 0.2, 0.2, 0.04, 0.04]),
+    ],
+)
+def test_schedule_by_hand(name: str, expected: list[float]) -> None:
+    shares = [SCHEDULES[name](step, total=8, warmup=2, final=0.04) for step in range(8)]
+    assert shares == pytest.approx(expected)
+
+
+def test_one_cycle_by_hand() -> None:
+    # 20 steps: 6 up from 1/25, of which 3 are half way, 0.04 + 0.96 / 2; 14 down to 0.2, 7 half way, 0.2 + 0.8 / 2.
+    shares = [one_cycle(step, total=20, warmup=5, final=0.2) for step in (0, 3, 6, 13, 20, 21)]
+    assert shares == pytest.approx([0.04, 0.52, 1, 0.6, 0.2, 0.2])
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@given(total=st.integers(1, 300), final=st.floats(1e-6, 1))
+def test_law_every_share_is_above_0_and_1_is_reached_at_most(name: str, total: int, final: float) -> None:
+    shares = [SCHEDULES[name](step, total=total, warmup=total // 5, final=final) for step in range(total)]
+    assert all(0 < share <= 1 + 1e-12 for share in shares)
+    assert len(shares) < 20 or max(shares) > 0.97
+    assert name == "constant" or total < 20 or shares[-1] <= max(final, 1 / 25) + 0.05
+
+
+@pytest.mark.parametrize("name", get_args(ScheduleName))
+def test_the_loop_takes_the_schedule_of_the_settings(name: ScheduleName) -> None:
+    settings = TrainSettings(epochs=10, lr=0.5, warmup_epochs=1, final_lr=0.1, schedule=name)
+    rates = [_learning_rate(step, 100, settings) for step in (0, 20, 60, 99)]
+    schedule = SCHEDULES[name]
+    assert rates == [0.5 * schedule(step, total=100, warmup=10, final=0.1) for step in (0, 20, 60, 99)]

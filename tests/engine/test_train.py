@@ -246,6 +246,16 @@ def test_the_whole_gradient_is_clipped_to_its_norm() -> None:
     assert float(sum(moved)) ** 0.5 == pytest.approx(1e-3, rel=1e-3)  # lr 1: the step is the clipped gradient
 
 
+def test_penalties_and_the_cut_of_values_reach_the_step() -> None:
+    plain, cut = tensors(Toy()), tensors(Toy())
+    pulled = run(plain_sgd(epochs=1, lr=1, l2=0.5), count=1).state.model.state_dict()
+    alone = run(plain_sgd(epochs=1, lr=1), count=1).state.model.state_dict()
+    for name, weight in plain.items():  # lr 1: half of each weight further, of biases nothing
+        torch.testing.assert_close(alone[name] - pulled[name], 0.5 * weight * (weight.ndim > 1), rtol=0, atol=1e-5)
+    for name, weight in run(plain_sgd(epochs=1, lr=1, clip_value=1e-3), count=1).state.model.state_dict().items():
+        assert (weight - cut[name]).abs().max() <= 1.01e-3
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_weights_decay_and_norms_and_biases_do_not(optimizer: str) -> None:
     class Still(Toy):

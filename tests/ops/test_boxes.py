@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from visionkit.ops.boxes import box_area, box_iou, complete_iou, intersection_area
+from visionkit.ops.boxes import box_area, box_iou, clip_boxes, complete_iou, intersection_area
 
 
 def random_boxes(count: int, seed: int = 0) -> Tensor:
@@ -144,3 +144,10 @@ def test_gradient_is_finite_where_boxes_are_flat_or_far_apart() -> None:
     complete_iou(boxes, torch.tensor([0.0, 0, 10, 10])).sum().backward()
     assert boxes.grad is not None
     assert boxes.grad.isfinite().all()
+
+
+def test_clipping_by_hand() -> None:
+    # An image 20 high and 30 wide: inside, across the edges, wholly beyond.
+    boxes = torch.tensor([[1.0, 2, 3, 4], [-5.0, -5, 40, 50], [31.0, 3, 40, 9]])
+    assert clip_boxes(boxes, (20, 30)).tolist() == [[1, 2, 3, 4], [0, 0, 30, 20], [30, 3, 30, 9]]
+    assert clip_boxes(torch.zeros(0, 4), (20, 30)).shape == (0, 4)

@@ -1,23 +1,253 @@
 """Losses by hand, by loop, and by gradient."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 import torchvision
+from torch import Tensor
 
-from visionkit.ops.losses import ciou_loss, classification_loss, distribution_focal_loss
+from visionkit.ops.losses import (
+    BOX_LOSSES,
+    LOSSES,
+    NUMBER_LOSSES,
+    SCORE_LOSSES,
+    bce_loss,
+    classification_loss,
+    cross_entropy_loss,
+    dice_loss,
+    distribution_focal_loss,
+    focal_loss,
+    hinge_loss,
+    smooth_l1_loss,
+)
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+
+
+def boxes_around(centre: float, count: int, seed: int) -> Tensor:
+    """f64 [N, 4], sides of 2 to 12 px."""
+    generator = torch.Generator().manual_seed(seed)
+    sides = 2 + 10 * torch.rand(count, 2, generator=generator, dtype=torch.double)
+    corners = centre + 8 * torch.rand(count, 2, generator=generator, dtype=torch.double)
+    return torch.cat((corners, corners + sides), 1)
+
+
+def test_every_loss_has_one_name() -> None:
+    names = "bce cross-entropy l1 smooth-l1 mse focal dice iou giou diou ciou hinge"
+    assert set(LOSSES) == set(names.split())
+
 
 # Box ------------------------------------------------------------------------------------------------------------------
 
 
-def test_ciou_loss_is_0_for_the_truth_itself_and_torchvisions_elsewhere() -> None:
-    truth = torch.tensor([[0.0, 0, 10, 10], [5.0, 5, 30, 9]])
-    shifted = truth + torch.tensor([3.0, 1, 2, 6])
-    torch.testing.assert_close(ciou_loss(truth, truth), torch.zeros(2), rtol=0, atol=1e-6)
-    expected = torchvision.ops.complete_box_iou_loss(shifted, truth)
-    torch.testing.assert_close(ciou_loss(shifted, truth), expected, rtol=0, atol=1e-6)
-    assert ciou_loss(truth[:0], truth[:0]).shape == (0,)
+BESIDE = ([0.0, 0, 2, 2], [1.0, 0, 3, 2])  # half over the other: IoU 2 / (4 + 4 - 2) = 1/3
+APART = ([0.0, 0, 1, 1], [3.0, 0, 4, 1])
+WIDE = ([0.0, 0, 1, 1], [0.0, 0, 3, 1])  # IoU 1 / 3
+ASPECT = 4 / math.pi**2 * (math.atan(3) - math.atan(1)) ** 2
+
+
+@pytest.mark.parametrize(
+    ("name", "pair", "expected"),
+    [
+        ("iou", BESIDE, 1 - 1 / 3),
+        ("iou", APART, 1),
+        ("giou", BESIDE, 1 - 1 / 3),  # the hull of 3 x 2 is filled
+        ("giou", APART, 1 + (4 - 2) / 4),  # of the hull of 4 x 1 half is empty
+        ("diou", BESIDE, 1 - 1 / 3 + 1 / 13),  # centres 1 apart, a hull of 3 x 2 has a squared diagonal of 9 + 4
+        ("diou", APART, 1 + 9 / 17),  # 3 apart, 16 + 1
+        ("ciou", BESIDE, 1 - 1 / 3 + 1 / 13),  # the same aspect
+        # Centres 1 apart, diagonal 9 + 1; the aspect counts v times v / (1 - IoU + v).
+        ("ciou", WIDE, 1 - 1 / 3 + 1 / 10 + ASPECT**2 / (1 - 1 / 3 + ASPECT)),
+    ],
+)
+def test_box_loss_by_hand(name: str, pair: tuple[list[float], list[float]], expected: float) -> None:
+    a, b = (torch.tensor([box]) for box in pair)
+    assert BOX_LOSSES[name](a, b).item() == pytest.approx(expected, abs=1e-6)
+    assert BOX_LOSSES[name](b, a).item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", BOX_LOSSES)
+def test_box_loss_is_0_for_the_truth_itself_batch_equals_loop_and_no_box(name: str) -> None:
+    loss = BOX_LOSSES[name]
+    boxes, truth = boxes_around(0, 10, 0).float(), boxes_around(2, 10, 1).float()
+    torch.testing.assert_close(loss(truth, truth), torch.zeros(10), rtol=0, atol=1e-6)
+    rows = [loss(boxes[i : i + 1], truth[i : i + 1]) for i in range(10)]
+    torch.testing.assert_close(loss(boxes, truth), torch.cat(rows))
+    assert loss(boxes[:0], truth[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("name", ["giou", "diou", "ciou"])
+def test_box_loss_and_its_gradient_are_torchvisions(name: str) -> None:
+    peer = {
+        "giou": torchvision.ops.generalized_box_iou_loss,
+        "diou": torchvision.ops.distance_box_iou_loss,
+        "ciou": torchvision.ops.complete_box_iou_loss,
+    }[name]
+    gradients = []
+    for loss in (BOX_LOSSES[name], peer):
+        boxes = boxes_around(0, 20, 0).requires_grad_()
+        losses = loss(boxes, boxes_around(2, 20, 1))
+        losses.sum().backward()
+        gradients.append(torch.cat((losses.detach()[:, None], boxes.grad), 1))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-6)
+
+
+# Not ciou: the weight of its aspect takes no gradient.
+@pytest.mark.parametrize("name", ["iou", "giou", "diou"])
+def test_gradient_of_a_box_loss(name: str) -> None:
+    boxes, truth = boxes_around(0, 5, 0).requires_grad_(), boxes_around(2, 5, 1)
+    assert torch.autograd.gradcheck(BOX_LOSSES[name], (boxes, truth))
+
+
+@pytest.mark.parametrize("name", BOX_LOSSES)
+def test_degenerate_boxes_have_finite_losses_and_gradients(name: str) -> None:
+    point, line, inverted, huge = [5.0, 5, 5, 5], [0.0, 5, 9, 5], [9.0, 9, 2, 3], [-1e6, -1e6, 1e6, 1e6]
+    every = torch.tensor([point, line, inverted, huge, [0, 0, 1e-6, 1e-6]])
+    boxes = every.repeat_interleave(5, 0).requires_grad_()
+    losses = BOX_LOSSES[name](boxes, every.repeat(5, 1))
+    losses.sum().backward()
+    assert losses.isfinite().all()
+    assert boxes.grad.isfinite().all()
+
+
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    # Differences 3, -0.5 and 0. Smooth L1 is a parabola up to 1: 3 - 1/2, 0.25 / 2, 0.
+    [("l1", [3, 0.5, 0]), ("smooth-l1", [2.5, 0.125, 0]), ("mse", [9, 0.25, 0])],
+)
+def test_number_loss_by_hand(name: str, expected: list[float]) -> None:
+    loss = NUMBER_LOSSES[name](torch.tensor([4.0, 0.5, 2]), torch.tensor([1.0, 1, 2]))
+    assert loss.tolist() == pytest.approx(expected)
+
+
+def test_smooth_l1_turns_at_beta() -> None:
+    # beta 2: 1² / 4, then 3 - 1.
+    assert smooth_l1_loss(torch.tensor([1.0, 3]), torch.zeros(2), beta=2).tolist() == pytest.approx([0.25, 2])
+    assert smooth_l1_loss(torch.tensor([1.0, 3]), torch.zeros(2), beta=0).tolist() == [1, 3]
+
+
+# Scores ---------------------------------------------------------------------------------------------------------------
+
+
+LOG3 = math.log(3)  # the logit of 3/4
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # Logits log 3, log 3, 0 are 3/4, 3/4, 1/2; the targets 1, 0, 1.
+        ("bce", [-math.log(3 / 4), -math.log(1 / 4), math.log(2)]),
+        # alpha (1 - p)² = 1/4 * 1/16; (1 - alpha) p² = 3/4 * 9/16; 1/4 * 1/4
+        ("focal", [-math.log(3 / 4) / 64, -math.log(1 / 4) * 27 / 64, math.log(2) / 16]),
+        # 1 - log 3 is below 0; 1 + log 3; 1 - 0
+        ("hinge", [0, 1 + LOG3, 1]),
+    ],
+)
+def test_score_loss_by_hand(name: str, expected: list[float]) -> None:
+    loss = SCORE_LOSSES[name](torch.tensor([LOG3, LOG3, 0]), torch.tensor([1.0, 0, 1]))
+    assert loss.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_focal_without_focus_is_weighted_cross_entropy() -> None:
+    logits, targets = drawn(6, 3), (drawn(6, 3, seed=1) > 0).double()
+    expected = bce_loss(logits, targets) * (0.3 * targets + 0.7 * (1 - targets))
+    torch.testing.assert_close(focal_loss(logits, targets, alpha=0.3, gamma=0), expected)
+
+
+def test_focal_is_torchvisions() -> None:
+    logits, targets = 3 * drawn(6, 3), (drawn(6, 3, seed=1) > 0).double()
+    torch.testing.assert_close(focal_loss(logits, targets), torchvision.ops.sigmoid_focal_loss(logits, targets))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2])
+def test_sure_scores_have_finite_losses_and_gradients(gamma: float) -> None:
+    # Of a float, 1 - sigmoid(100) is 0, and its logarithm endless.
+    logits = torch.tensor([100.0, -100, 1e4, -1e4]).repeat(2).requires_grad_()
+    targets = torch.tensor([1.0] * 4 + [0] * 4)
+    for loss in (bce_loss, hinge_loss, lambda x, t: focal_loss(x, t, gamma=gamma)):
+        logits.grad = None
+        losses = loss(logits, targets)
+        losses.sum().backward()
+        assert losses.isfinite().all()
+        assert logits.grad.isfinite().all()
+
+
+# One of K classes -----------------------------------------------------------------------------------------------------
+
+
+def test_cross_entropy_by_hand() -> None:
+    # Logits log 1, log 2, log 5 are 1/8, 2/8, 5/8.
+    logits = torch.tensor([1.0, 2, 5]).log().expand(3, 3)
+    loss = cross_entropy_loss(logits, torch.tensor([0, 2, 255]))
+    assert loss.tolist() == pytest.approx([math.log(8), math.log(8 / 5), 0])
+    # Smoothed by 0.3: each class takes 0.1, and the label's keeps 0.7 beside.
+    smoothed = cross_entropy_loss(logits[:1], torch.tensor([0]), label_smoothing=0.3).item()
+    assert smoothed == pytest.approx(0.8 * math.log(8) + 0.1 * math.log(4) + 0.1 * math.log(8 / 5))
+
+
+def test_cross_entropy_of_a_map_is_that_of_its_pixels_and_ignored_ones_take_no_gradient() -> None:
+    logits = drawn(2, 4, 3, 5).requires_grad_()
+    labels = torch.randint(4, (2, 3, 5), generator=torch.Generator().manual_seed(0))
+    labels[0, 1] = 255
+    loss = cross_entropy_loss(logits, labels)
+    pixels = cross_entropy_loss(logits.movedim(1, -1).reshape(-1, 4), labels.flatten())
+    torch.testing.assert_close(loss.flatten(), pixels)
+    loss.sum().backward()
+    assert not logits.grad[0, :, 1].any()
+    assert logits.grad[1].any()
+    assert cross_entropy_loss(torch.full((1, 4, 3, 5), 1e4), labels[:1]).isfinite().all()
+
+
+# Masks ----------------------------------------------------------------------------------------------------------------
+
+
+def test_dice_by_hand() -> None:
+    probabilities = torch.tensor([[[1.0, 0.5], [0, 0]], [[0, 0], [0, 0]]])
+    targets = torch.tensor([[[1, 1], [0, 0]], [[0, 0], [0, 0]]])
+    # 2 (1 + 0.5) + 1 = 4 over (1 + 0.25) + 2 + 1 = 4.25; nothing to find and nothing found: 1 over 1.
+    assert dice_loss(probabilities, targets).tolist() == pytest.approx([1 - 4 / 4.25, 0])
+    # As in the paper: 3 / 3.25.
+    assert dice_loss(probabilities[:1], targets[:1], smooth=0).tolist() == pytest.approx([1 - 3 / 3.25])
+    wrong = dice_loss(torch.ones(1, 100, 100), torch.zeros(1, 100, 100)).item()
+    assert wrong == pytest.approx(1 - 1 / 10_001)
+
+
+# All of them ----------------------------------------------------------------------------------------------------------
+
+
+def inputs(name: str, count: int = 4) -> tuple[Tensor, Tensor]:
+    """Predictions f64 and targets that fit a loss."""
+    if name in BOX_LOSSES:
+        return boxes_around(0, count, 0), boxes_around(2, count, 1)
+    if name == "cross-entropy":
+        return drawn(count, 5), torch.arange(count) % 5
+    return drawn(count, 5).sigmoid(), (drawn(count, 5, seed=1) > 0).double()
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in BOX_LOSSES])
+def test_gradient(name: str) -> None:
+    predictions, targets = inputs(name)
+    loss: Callable[[Tensor], Tensor] = lambda x: LOSSES[name](x, targets)  # noqa: E731
+    assert torch.autograd.gradcheck(loss, predictions.requires_grad_())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_batch_is_its_rows_none_gives_none_and_half_precision_is_judged_in_single(name: str) -> None:
+    predictions, targets = inputs(name)
+    loss = LOSSES[name](predictions, targets)
+    rows = [LOSSES[name](predictions[i : i + 1], targets[i : i + 1]) for i in range(4)]
+    torch.testing.assert_close(loss, torch.cat(rows))
+    assert LOSSES[name](*inputs(name, 0)).shape[0] == 0
+    if name not in BOX_LOSSES:  # boxes are decoded in single precision
+        targets = targets.float() if targets.is_floating_point() else targets
+        assert LOSSES[name](predictions.bfloat16(), targets).dtype == torch.float32
 
 
 # Distribution ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -32,11 +32,37 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
     groups = parameter_groups(model, settings.weight_decay)
     if settings.optimizer == "muon":
         return Muon(_apart(groups, hidden_matrices(model)), lr=settings.lr, betas=(settings.momentum, 0.999))
-    # Fused: one pass over each tensor instead of one an arithmetic step.
-    if settings.optimizer == "sgd":
-        nesterov = settings.momentum > 0
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov, fused=True)
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=(settings.momentum, 0.999), fused=True)
+    return TORCH_OPTIMIZERS[settings.optimizer](groups, settings)
+
+
+Groups = list[dict[str, Any]]
+
+
+def _nesterov(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
+    # torch refuses to look ahead where there is no momentum to look along.
+    ahead = settings.momentum > 0
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=ahead, fused=True)
+
+
+# Fused: one pass over each tensor instead of one an arithmetic step.
+TORCH_OPTIMIZERS: dict[str, Callable[[Groups, TrainSettings], torch.optim.Optimizer]] = {
+    # Robbins and Monro 1951, A Stochastic Approximation Method, where momentum is 0
+    "sgd": _nesterov,
+    # Polyak 1964, Some Methods of Speeding up the Convergence of Iteration Methods
+    "momentum": lambda groups, s: torch.optim.SGD(groups, lr=s.lr, momentum=s.momentum, fused=True),
+    # Sutskever et al. 2013, On the Importance of Initialization and Momentum in Deep Learning, equations 3 and 4
+    "nesterov": _nesterov,
+    # Duchi et al. 2011, Adaptive Subgradient Methods
+    "adagrad": lambda groups, s: torch.optim.Adagrad(groups, lr=s.lr, fused=True),
+    # Hinton 2012, Neural Networks for Machine Learning, lecture 6e; Graves 2013 writes it down
+    "rmsprop": lambda groups, s: torch.optim.RMSprop(groups, lr=s.lr),
+    # Zeiler 2012, ADADELTA
+    "adadelta": lambda groups, s: torch.optim.Adadelta(groups, lr=s.lr),
+    # Kingma and Ba 2015, Adam
+    "adam": lambda groups, s: torch.optim.Adam(groups, lr=s.lr, betas=(s.momentum, 0.999), fused=True),
+    # Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization
+    "adamw": lambda groups, s: torch.optim.AdamW(groups, lr=s.lr, betas=(s.momentum, 0.999), fused=True),
+}
 
 
 def hidden_matrices(model: nn.Module) -> list[Tensor]:
@@ -66,3 +92,21 @@ def _apart(groups: list[dict[str, Any]], matrices: Sequence[Tensor]) -> list[dic
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr
+
+
+@torch.no_grad()
+def shape_gradients(optimizer: torch.optim.Optimizer, settings: TrainSettings) -> None:
+    """Between backward and step: add the gradients of the penalties, then cut to the largest value and norm, in place.
+
+    The penalties are `l1 * sum |w| + l2 / 2 * sum w²` over all weights that are not of norms or biases; L1 after
+    Tibshirani 1996, Regression Shrinkage and Selection via the Lasso. Clipping: Pascanu et al. 2013, On the Difficulty
+    of Training Recurrent Neural Networks, algorithm 1.
+    """
+    learning = [p for group in optimizer.param_groups for p in group["params"]]
+    if settings.l1 or settings.l2:
+        for p in learning:
+            if p.grad is not None and p.ndim > 1:
+                p.grad.add_(p.sign(), alpha=settings.l1).add_(p, alpha=settings.l2)
+    if settings.clip_value:
+        nn.utils.clip_grad_value_(learning, settings.clip_value)
+    nn.utils.clip_grad_norm_(learning, settings.clip_norm)

@@ -67,6 +67,11 @@ class RunFolder:
         return self.root / "tensorboard"
 
     @property
+    def transfer(self) -> Path:
+        """What the run took over from the weights it began with; where it began with any."""
+        return self.root / "transfer.json"
+
+    @property
     def log(self) -> Path:
         return self.root / "log.txt"
 

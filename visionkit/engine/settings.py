@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-OptimizerName = Literal["muon", "adamw", "sgd"]
+OptimizerName = Literal["muon", "adamw", "adam", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta"]
+ScheduleName = Literal["cosine", "constant", "step", "one-cycle"]
+
+OPTIMIZER_DEFAULTS: dict[str, dict[str, float]] = {
+    "adam": {"lr": 1e-3, "weight_decay": 5e-4},
+    "sgd": {"lr": 1e-2, "weight_decay": 5e-4},
+    "momentum": {"lr": 1e-2, "weight_decay": 5e-4},
+    "nesterov": {"lr": 1e-2, "weight_decay": 5e-4},
+    "adagrad": {"lr": 1e-2, "weight_decay": 5e-4},
+    "rmsprop": {"lr": 1e-3, "weight_decay": 5e-4},
+    "adadelta": {"lr": 1.0, "weight_decay": 5e-4},
+}
+"""Where an optimizer's defaults differ from muon's and adamw's: all of these add the decay to the gradient, which they
+scale by the learning rate or divide by its size, so a much lower one does as much."""
 
 
 class TrainSettings(BaseModel):
@@ -17,12 +31,37 @@ class TrainSettings(BaseModel):
     epochs: int = Field(100, ge=1, description="passes over the training images")
     batch: int = Field(16, ge=1, description="images a forward pass")
     accumulate: int = Field(1, ge=1, description="forward passes an optimizer step")
-    optimizer: OptimizerName = Field("muon", description="muon, adamw, or sgd (with Nesterov momentum)")
-    lr: float = Field(2e-3, gt=0, description="highest learning rate; 0.01 for sgd")
+    optimizer: OptimizerName = Field(
+        "muon",
+        description="muon, adamw, adam, sgd (with Nesterov momentum where momentum is not 0), momentum (the heavy "
+        "ball), nesterov, adagrad, rmsprop or adadelta",
+    )
+    lr: float = Field(
+        2e-3,
+        gt=0,
+        description="highest learning rate; 0.01 for sgd, momentum, nesterov and adagrad, 0.001 for adam and rmsprop, "
+        "1 for adadelta",
+    )
     final_lr: float = Field(0.02, ge=0, le=1, description="where the learning rate ends, as a share of lr")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd, first beta of adamw and of muon's adamw")
-    weight_decay: float = Field(0.05, ge=0, description="never on norms and biases; 0.0005 for sgd, which couples it")
+    schedule: ScheduleName = Field(
+        "cosine",
+        description="how the learning rate falls to final_lr after its warm-up: cosine, step (at half and three "
+        "quarters of the run), one-cycle (with a warm-up of its own), or constant, which never does",
+    )
+    momentum: float = Field(
+        0.9,
+        ge=0,
+        lt=1,
+        description="momentum of sgd, momentum and nesterov, first beta of adam, adamw and muon's adamw; the others "
+        "have none",
+    )
+    weight_decay: float = Field(
+        0.05, ge=0, description="never on norms and biases; 0.0005 for those that couple it, all but muon and adamw"
+    )
+    l1: float = Field(0.0, ge=0, description="weight of the sum of absolute weights in the loss; not norms, not biases")
+    l2: float = Field(0.0, ge=0, description="weight of half the sum of squared weights in the loss; likewise")
     warmup_epochs: float = Field(3.0, ge=0, description="epochs of linear warm-up, at most a fifth of all")
+    clip_value: float = Field(0.0, ge=0, description="largest entry of the gradient, cut before its norm; 0 never cuts")
     clip_norm: float = Field(10.0, gt=0, description="largest norm of the whole gradient")
     ema_horizon: int = Field(
         3000, ge=1, description="most optimizer steps the weight average looks back; never over a fifth of those taken"
@@ -38,10 +77,18 @@ class TrainSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_optimizer(cls, values: Any) -> Any:
-        """SGD needs a higher rate and, since its decay is coupled to it, a much lower decay."""
-        if isinstance(values, dict) and values.get("optimizer") == "sgd":
-            return {"lr": 1e-2, "weight_decay": 5e-4, **values}
+        if isinstance(values, dict):
+            return {**OPTIMIZER_DEFAULTS.get(str(values.get("optimizer")), {}), **values}
         return values
+
+    @field_validator("schedule")
+    @classmethod
+    def _steps_are_factors(cls, schedule: str, info: ValidationInfo) -> str:
+        if schedule == "step" and info.data.get("final_lr") == 0:
+            raise PydanticCustomError(
+                "schedule", "steps go down to final_lr by factors, so it must be above 0; use train.final_lr=0.01"
+            )
+        return schedule
 
     def evaluation_epochs(self) -> frozenset[int]:
         """The epochs (from 1) that end in an evaluation; the last always does."""

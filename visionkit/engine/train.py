@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from visionkit.engine.device import precision
 from visionkit.engine.ema import WeightAverage
 from visionkit.engine.events import EpochDone, Listener, StepDone, Stopped
-from visionkit.engine.optim import build_optimizer, set_learning_rate
-from visionkit.engine.schedule import cosine_with_warmup
+from visionkit.engine.optim import build_optimizer, set_learning_rate, shape_gradients
+from visionkit.engine.schedule import SCHEDULES
 from visionkit.engine.settings import TrainSettings
 from visionkit.errors import VisionkitError
 from visionkit.metrics.coco_map import CocoScores
@@ -154,8 +154,10 @@ def _train_epoch(
         for _ in range(window):
             batch = next(source).to(device)
             torch.manual_seed(_step_seed(settings.seed, state.epoch, state.batch))
+            # A model that draws regions to learn from has to know the truth.
+            truth = {"targets": batch.targets} if getattr(state.model, "draws_regions", False) else {}
             with precision(device, settings.amp):
-                outputs = state.model(batch.images)
+                outputs = state.model(batch.images, **truth)
             losses = state.model.loss(outputs, batch.targets)  # type: ignore[operator]
             (losses.total / window).backward()
 
@@ -170,8 +172,7 @@ def _train_epoch(
                     state.epoch + 1, settings.epochs, state.batch, batches_per_epoch, values, lr, len(batch.images)
                 )
             )
-        learning = [p for group in state.optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(learning, settings.clip_norm)
+        shape_gradients(state.optimizer, settings)
         state.optimizer.step()
         state.step += 1
         state.average.update(state.step)
@@ -185,7 +186,8 @@ def _train_epoch(
 def _learning_rate(step: int, total_steps: int, settings: TrainSettings) -> float:
     steps_per_epoch = total_steps / settings.epochs
     warmup = round(min(settings.warmup_epochs, settings.epochs / 5) * steps_per_epoch)
-    return settings.lr * cosine_with_warmup(step, total=total_steps, warmup=warmup, final=settings.final_lr)
+    schedule = SCHEDULES[settings.schedule]
+    return settings.lr * schedule(step, total=total_steps, warmup=warmup, final=settings.final_lr)
 
 
 def _step_seed(seed: int, epoch: int, batch: int) -> int:
