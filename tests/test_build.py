@@ -11,9 +11,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from visionkit.build import BACKBONES, MODELS, build_model, load_model, save_model, transfer_weights
+from visionkit.backbones.names import BackboneName
+from visionkit.build import BACKBONES, MODELS, build_model, load_model, save_model
 from visionkit.classes import ClassTable
-from visionkit.config import BackboneName, ModelName, Recipe
+from visionkit.config import ModelName, Recipe
 from visionkit.engine.checkpoint import load_weights, save_weights
 from visionkit.engine.settings import TrainSettings
 from visionkit.errors import CheckpointError
@@ -53,23 +54,21 @@ def test_every_name_of_the_recipe_is_an_object_here() -> None:
     assert set(MODELS) == set(get_args(ModelName))
 
 
-@pytest.mark.parametrize("backbone", get_args(BackboneName))
-def test_every_backbone_gives_a_model_for_the_classes(backbone: BackboneName) -> None:
+# All of them, and with a loss: tests/backbones/test_every_backbone.py.
+@pytest.mark.parametrize("backbone", ["csp-light", "resnet18", "mobilenetv3-small"])
+def test_a_backbone_gives_a_model_for_the_classes(backbone: str) -> None:
     model = build_model(recipe(backbone=backbone), OTHER_CLASSES).eval()
     assert model(torch.zeros(1, 3, 64, 64)).class_logits.shape == (1, 84, 3)
 
 
 @pytest.mark.parametrize("name", get_args(ModelName))
-def test_every_model_is_saved_and_its_classes_start_fresh_where_they_differ(name: ModelName, tmp_path: Path) -> None:
+def test_every_model_is_saved_and_loaded(name: ModelName, tmp_path: Path) -> None:
     path = tmp_path / "best.safetensors"
     model = build_model(recipe(model=name), CLASSES).eval()
     save_model(path, model, CLASSES, recipe(model=name), {})
     loaded = load_model(path)
     assert loaded.name == f"{name}/csp-light"
     assert all(torch.equal(tensor, loaded.model.state_dict()[key]) for key, tensor in model.state_dict().items())
-    transfer = transfer_weights(build_model(recipe(model=name), OTHER_CLASSES), OTHER_CLASSES, loaded)
-    assert transfer.reinitialised
-    assert all(key.startswith("head.class_predictors.") for key in transfer.reinitialised)
 
 
 def test_the_seed_decides_the_weights() -> None:
@@ -177,56 +176,3 @@ def test_a_file_this_version_cannot_use(file: Path, change: Callable[[dict[str, 
     with pytest.raises(CheckpointError) as error:
         load_model(file)
     assert str(error.value) == f"{file} {words}"
-
-
-# transfer_weights -----------------------------------------------------------------------------------------------------
-
-
-def test_with_the_same_classes_every_tensor_is_taken_over(file: Path) -> None:
-    model = build_model(recipe(), CLASSES)
-    transfer = transfer_weights(model, CLASSES, load_model(file))
-    expected = trained().state_dict()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
-    assert set(transfer.loaded) == set(expected)
-    assert transfer.reinitialised == ()
-    assert transfer.sentence() == f"Weights from {file}: {len(expected)} tensors loaded"
-
-
-@pytest.mark.parametrize(
-    "classes",
-    [
-        OTHER_CLASSES,
-        ClassTable((3, 17), ("cat", "car")),  # the same names under each other's labels
-        ClassTable((3, 17), ("bean", "pea")),  # as many, but others
-    ],
-)
-def test_with_other_classes_only_the_class_predictors_are_fresh(file: Path, classes: ClassTable) -> None:
-    model = build_model(recipe(), classes)
-    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    transfer = transfer_weights(model, classes, load_model(file))
-    expected = trained().state_dict()
-    for name, tensor in model.state_dict().items():
-        source = fresh if name.startswith("head.class_predictors.") else expected
-        assert torch.equal(tensor, source[name]), name
-    # Three levels, a weight and a bias each.
-    assert len(transfer.reinitialised) == 6
-    assert transfer.sentence().endswith("tensors loaded, 6 of the class predictors start fresh (other classes)")
-
-
-def test_other_ids_of_the_same_names_are_the_same_classes(file: Path) -> None:
-    classes = ClassTable((0, 1), ("car", "cat"))
-    assert transfer_weights(build_model(recipe(), classes), classes, load_model(file)).reinitialised == ()
-
-
-@pytest.mark.parametrize("classes", [CLASSES, OTHER_CLASSES])
-def test_another_backbone_is_refused_in_one_line_and_changes_nothing(file: Path, classes: ClassTable) -> None:
-    model = build_model(recipe(backbone="resnet18"), classes)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(CheckpointError) as error:
-        transfer_weights(model, classes, load_model(file))
-    message = str(error.value)
-    assert message.startswith(f"{file} does not fit this model: ")
-    assert "tensors are missing or of another shape, such as backbone.conv1.weight" in message
-    assert message.endswith("use the model and backbone it was trained with, yolo/csp-light")
-    assert "\n" not in message
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

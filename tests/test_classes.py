@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from visionkit.classes import ClassTable
+from visionkit.classes import ClassTable, in_brackets, match_classes
 from visionkit.errors import DataError
 
 TABLE = ClassTable(category_ids=(17, 3, 90), names=("cat", "car", "toothbrush"))
@@ -58,3 +58,64 @@ def test_what_is_refused(ids: tuple[int, ...], names: tuple[str, ...], message: 
     with pytest.raises(DataError) as error:
         ClassTable(ids, names)
     assert str(error.value) == message
+
+
+# Two tables by name ---------------------------------------------------------------------------------------------------
+
+
+def table(*names: str) -> ClassTable:
+    return ClassTable(tuple(range(1, len(names) + 1)), names)
+
+
+def test_classes_meet_by_name_whatever_their_ids_and_order() -> None:
+    match = match_classes(table("cat", "zebra", "car"), ClassTable((90, 7, 8), ("car", "dog", "cat")))
+    assert match.labels == (2, None, 0)
+    assert match.pairs == ((0, 2), (2, 0))
+    assert (match.shared, match.missing, match.unused) == (("cat", "car"), ("zebra",), ("dog",))
+    assert match.respelled == ()
+    assert not match.same
+
+
+def test_the_same_names_in_another_order_are_the_same_classes() -> None:
+    assert match_classes(table("cat", "car"), table("car", "cat")).same
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("Dining Table", "diningtable"),
+        ("traffic_light", "traffic light"),
+        ("T-Shirt", "t shirt"),
+        ("STRASSE", "straße"),
+        ("café", "cafe\u0301"),  # composed, and e followed by an accent
+    ],
+)
+def test_case_spaces_hyphens_and_underscores_do_not_part_two_names(ours: str, theirs: str) -> None:
+    match = match_classes(table("dog", ours), table(theirs, "dog"))
+    assert match.labels == (1, 0)
+    assert match.respelled == ((ours, theirs),)
+    assert not match.same  # it must be said
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given", "labels"),
+    [
+        (("Dog",), ("dog", "DOG"), (None,)),  # which of the two?
+        (("Dog", "DOG"), ("dog",), (None, None)),
+        (("Dog", "dog"), ("dog",), (None, 0)),  # an exact name leaves no doubt
+        (("dog", "Dog"), ("dog", "DOG"), (0, None)),
+        (("-",), ("_",), (None,)),  # nothing is left of either to compare
+        (("cat",), ("cats",), (None,)),
+    ],
+)
+def test_where_there_is_doubt_nothing_matches(
+    wanted: tuple[str, ...], given: tuple[str, ...], labels: tuple[int | None, ...]
+) -> None:
+    assert match_classes(table(*wanted), table(*given)).labels == labels
+
+
+def test_long_lists_of_names_are_cut_and_counted() -> None:
+    assert in_brackets(()) == ""
+    assert in_brackets(("cat", "dog")) == " (cat, dog)"
+    assert in_brackets(tuple("abcdefgh")) == " (a, b, c, d, e, f, g, h)"
+    assert in_brackets(tuple("abcdefghij")) == " (a, b, c, d, e, f, g, h, 2 more)"

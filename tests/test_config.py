@@ -2,16 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from visionkit.backbones.names import BACKBONE_CHOICES
 from visionkit.config import (
     Choices,
     Config,
+    ModelName,
     Origin,
     Recipe,
     describe,
@@ -23,6 +25,8 @@ from visionkit.config import (
 )
 from visionkit.data.augment import PRESETS, AugmentSettings
 from visionkit.errors import ConfigError
+
+MODEL_CHOICES = ", ".join(f"'{name}'" for name in get_args(ModelName)[:-1]) + f" or '{get_args(ModelName)[-1]}'"
 
 
 def config_of(values: dict[str, Any], origin: Origin = "flag") -> Config:
@@ -233,10 +237,10 @@ def test_all_problems_come_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"model": "yolov9"}, "model = 'yolov9': input should be 'yolo' or 'yolov1'"),
+        ({"model": "yolov9"}, f"model = 'yolov9': input should be {MODEL_CHOICES}"),
         (
             {"backbone": "resnet"},
-            "backbone = 'resnet': input should be 'csp-light', 'resnet18', 'resnet34' or 'resnet50'",
+            f"backbone = 'resnet': input should be one of {BACKBONE_CHOICES}",
         ),
         ({"augment": "hevy"}, "augment = 'hevy': input should be 'none', 'light' or 'heavy'"),
         ({"imgsz": 0}, "imgsz = 0: input should be greater than or equal to 32"),

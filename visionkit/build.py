@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +14,110 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from visionkit.backbones.alexnet import alexnet
+from visionkit.backbones.convnext import convnext_tiny
 from visionkit.backbones.csp_light import CspLight
-from visionkit.backbones.resnet import resnet18, resnet34, resnet50
+from visionkit.backbones.efficientnet import efficientnet_b0
+from visionkit.backbones.googlenet import GoogLeNet
+from visionkit.backbones.lenet import lenet5
+from visionkit.backbones.mobilenetv3 import mobilenetv3_large, mobilenetv3_small
+from visionkit.backbones.names import TIMM
+from visionkit.backbones.nin import nin
+from visionkit.backbones.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
+from visionkit.backbones.se_resnet import se_resnet18, se_resnet34, se_resnet50, se_resnet101
+from visionkit.backbones.timm_features import TimmFeatures
+from visionkit.backbones.vgg import vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
+from visionkit.bundled.files import bundled_weights
 from visionkit.classes import ClassTable
 from visionkit.config import Recipe
 from visionkit.engine.checkpoint import load_weights, save_weights
-from visionkit.errors import CheckpointError, UsageError
+from visionkit.errors import CheckpointError, ConfigError, UsageError
+from visionkit.models.faster_rcnn import FasterRcnn
+from visionkit.models.retinanet import RetinaNet
 from visionkit.models.yolo import Yolo
 from visionkit.models.yolov1 import YoloV1
+from visionkit.nn.activations import ACTIVATIONS
+from visionkit.nn.initialise import INITIALISATIONS
+from visionkit.nn.norms import NORMS
+from visionkit.ops.losses import BOX_LOSSES
 from visionkit.version import __version__
 
 FORMAT = "visionkit.model/1"
 
-Detector = Yolo | YoloV1
+Detector = Yolo | YoloV1 | FasterRcnn | RetinaNet
 
-BACKBONES: dict[str, Callable[[], nn.Module]] = {
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "csp-light": CspLight,
+    "lenet5": lenet5,
+    "alexnet": alexnet,
+    "vgg11": vgg11,
+    "vgg13": vgg13,
+    "vgg16": vgg16,
+    "vgg19": vgg19,
+    "vgg11-bn": vgg11_bn,
+    "vgg13-bn": vgg13_bn,
+    "vgg16-bn": vgg16_bn,
+    "vgg19-bn": vgg19_bn,
+    "nin": nin,
+    "googlenet": GoogLeNet,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
+    "resnet101": resnet101,
+    "resnet152": resnet152,
+    "se-resnet18": se_resnet18,
+    "se-resnet34": se_resnet34,
+    "se-resnet50": se_resnet50,
+    "se-resnet101": se_resnet101,
+    "mobilenetv3-small": mobilenetv3_small,
+    "mobilenetv3-large": mobilenetv3_large,
+    "efficientnet-b0": efficientnet_b0,
+    "convnext-tiny": convnext_tiny,
 }
-MODELS: dict[str, Callable[[nn.Module, int], Detector]] = {"yolo": Yolo, "yolov1": YoloV1}
+MODELS: dict[str, Callable[..., Detector]] = {
+    "yolo": Yolo,
+    "yolov1": YoloV1,
+    "faster-rcnn": FasterRcnn,
+    "retinanet": RetinaNet,
+}
 
-# What depends on the number and order of classes: fresh wherever the class table differs.
-CLASS_PREDICTORS = "head.class_predictors."
+DEFAULT_WEIGHTS = "default"
+"""The name of the bundled model, where a weights file may be given."""
 
 
 def build_model(recipe: Recipe, classes: ClassTable) -> Detector:
-    """A randomly initialised model; the recipe's seed decides its weights."""
+    """A randomly initialised model; the recipe's seed decides its weights.
+
+    Raises:
+        ConfigError: an option that the backbone or the model does not have.
+        UsageError: a backbone without the levels that the model needs, or one of timm's that cannot be had.
+    """
+    make_backbone, make_model = backbone_maker(recipe.backbone), MODELS[recipe.model]
+    layers = {"norm": NORMS.get(recipe.norm), "activation": ACTIVATIONS.get(recipe.activation)}
+    of_backbone = _options(make_backbone, f"backbone {recipe.backbone}", layers)
+    box_loss = recipe.box_loss if recipe.box_loss in BOX_LOSSES else None
+    of_model = _options(make_model, f"model {recipe.model}", {"box_loss": box_loss})
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: that would also seed the generators of all GPUs, which are not forked here.
         torch.default_generator.manual_seed(recipe.train.seed)
-        return MODELS[recipe.model](BACKBONES[recipe.backbone](), len(classes))
+        backbone = make_backbone(**of_backbone)
+        if recipe.init in INITIALISATIONS:
+            INITIALISATIONS[recipe.init](backbone)
+        return make_model(backbone, len(classes), **of_model)
+
+
+def backbone_maker(name: str) -> Callable[..., nn.Module]:
+    """What makes a backbone, by a name of `BACKBONES` or `timm/NAME`."""
+    return partial(TimmFeatures, name.removeprefix(TIMM)) if name.startswith(TIMM) else BACKBONES[name]
+
+
+def _options(make: Callable[..., nn.Module], name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked for as keyword arguments of `make`; None, `own` in a recipe, leaves out an option."""
+    options = {key: value for key, value in asked.items() if value is not None}
+    for key in options:
+        if key not in inspect.signature(make).parameters:
+            raise ConfigError(f"{name} has no option {key}; leave {key} at own")
+    return options
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +169,21 @@ def save_model(path: Path, model: nn.Module, classes: ClassTable, recipe: Recipe
     save_weights(path, model.state_dict(), card)
 
 
-def load_model(path: Path) -> LoadedModel:
-    """The model of a file that `save_model` wrote.
+def load_model(weights: str | Path) -> LoadedModel:
+    """The model of a file that `save_model` wrote, or the bundled one by the name `default`.
+
+    Its tensors have the types a fresh model's have, whatever the file stores them in.
 
     Raises:
         CheckpointError: missing, damaged, not ours, or made by a version that this one does not know.
+        UsageError: this version bundles no model.
     """
+    path = Path(weights)
+    if str(weights) == DEFAULT_WEIGHTS:
+        bundled = bundled_weights()
+        if bundled is None:
+            raise UsageError("this version bundles no model; give one of yours by --weights FILE")
+        path = bundled
     tensors, card = load_weights(path)
     classes, recipe = _read_card(path, card)
     model = build_model(recipe, classes)
@@ -126,40 +209,3 @@ def _read_card(path: Path, card: Mapping[str, Any]) -> tuple[ClassTable, Recipe]
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
     raise CheckpointError(f"{path} has a recipe this version cannot read ({reason}); update visionkit")
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """What starting from a weights file gave a model: tensor names by what became of them."""
-
-    source: Path
-    loaded: tuple[str, ...]
-    reinitialised: tuple[str, ...]
-
-    def sentence(self) -> str:
-        """`Weights from FILE: 250 tensors loaded, 6 of the class predictors start fresh (other classes)`."""
-        fresh = f", {len(self.reinitialised)} of the class predictors start fresh (other classes)"
-        return f"Weights from {self.source}: {len(self.loaded)} tensors loaded{fresh if self.reinitialised else ''}"
-
-
-def transfer_weights(model: nn.Module, classes: ClassTable, source: LoadedModel) -> Transfer:
-    """Load a trained model's tensors; where the classes differ, the class predictors keep their fresh start.
-
-    Raises:
-        CheckpointError: any other tensor is missing or of another shape.
-    """
-    same_classes = source.classes.names == classes.names
-    own = model.state_dict()
-    given = source.model.state_dict()
-    fresh = [name for name in own if name.startswith(CLASS_PREDICTORS) and not same_classes]
-    loaded = {name: tensor for name, tensor in given.items() if name not in fresh}
-    unfit = [
-        name for name in own if name not in fresh and (name not in loaded or loaded[name].shape != own[name].shape)
-    ]
-    if unfit:
-        raise CheckpointError(
-            f"{source.path} does not fit this model: {len(unfit)} tensors are missing or of another shape, such as "
-            f"{unfit[0]}; use the model and backbone it was trained with, {source.name}"
-        )
-    model.load_state_dict({**own, **loaded})
-    return Transfer(source.path, tuple(loaded), tuple(fresh))

@@ -1,8 +1,11 @@
-"""The class table: label <-> dataset category id <-> name, made once from a dataset."""
+"""The class table: label <-> dataset category id <-> name, made once from a dataset; and two of them matched."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -67,3 +70,84 @@ class ClassTable:
     def from_json(cls, rows: list[dict[str, Any]]) -> ClassTable:
         """The inverse of `to_json`; keeps the order, and with it the labels."""
         return cls(tuple(int(r["id"]) for r in rows), tuple(str(r["name"]) for r in rows))
+
+
+@dataclass(frozen=True)
+class ClassMatch:
+    """Which class of one table is which of another, by name.
+
+    Args:
+        wanted, given: the tables.
+        labels: for each label of `wanted` the label in `given`, or None where it has no such class.
+    """
+
+    wanted: ClassTable
+    given: ClassTable
+    labels: tuple[int | None, ...]
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """The (wanted label, given label) of each class that both tables have."""
+        return tuple((label, found) for label, found in enumerate(self.labels) if found is not None)
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Names of the classes that both have, as `wanted` writes them."""
+        return tuple(self.wanted.names[label] for label, _ in self.pairs)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names that only `wanted` has."""
+        return tuple(name for name, found in zip(self.wanted.names, self.labels, strict=True) if found is None)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Names that only `given` has."""
+        used = {found for _, found in self.pairs}
+        return tuple(name for label, name in enumerate(self.given.names) if label not in used)
+
+    @property
+    def respelled(self) -> tuple[tuple[str, str], ...]:
+        """The names (wanted, given) of shared classes that the tables write differently."""
+        names = ((self.wanted.names[label], self.given.names[found]) for label, found in self.pairs)
+        return tuple((ours, theirs) for ours, theirs in names if ours != theirs)
+
+    @property
+    def same(self) -> bool:
+        """Whether the tables have the same names, in whatever order."""
+        return not (self.missing or self.unused or self.respelled)
+
+
+def match_classes(wanted: ClassTable, given: ClassTable) -> ClassMatch:
+    """Match classes by name: exactly, else but for case, spaces, hyphens and underscores, where that leaves no doubt.
+
+    There is doubt where two classes of either table read alike then. Ids play no part.
+
+    >>> match = match_classes(ClassTable((1, 2, 3), ("car", "Dining table", "zebra")),
+    ...                       ClassTable((7, 9), ("diningtable", "car")))
+    >>> match.labels, match.missing, match.respelled
+    ((1, 0, None), ('zebra',), (('Dining table', 'diningtable'),))
+    """
+    exactly = {name: label for label, name in enumerate(given.names)}
+    alike = {_bare(name): label for label, name in enumerate(given.names)}
+    in_wanted, in_given = (Counter(map(_bare, table.names)) for table in (wanted, given))
+
+    def label_of(name: str) -> int | None:
+        bare = _bare(name)
+        clear = bare and in_wanted[bare] == in_given[bare] == 1
+        return exactly.get(name, alike[bare] if clear else None)
+
+    return ClassMatch(wanted, given, tuple(map(label_of, wanted.names)))
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold())
+
+
+NAMES_SHOWN = 8
+
+
+def in_brackets(names: Sequence[str]) -> str:
+    """` (cat, dog)`; of many the first, and how many more there are; nothing for none."""
+    more = f", {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return f" ({', '.join(names[:NAMES_SHOWN])}{more})" if names else ""

@@ -10,19 +10,49 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, field_serializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    field_serializer,
+)
 from pydantic_core import PydanticCustomError
 
+from visionkit.backbones.names import BACKBONE_CHOICES, is_backbone
 from visionkit.data.augment import PRESETS, AugmentSettings
 from visionkit.data.augment_values import DEFAULT_BASE, settings_of, values_of
 from visionkit.data.cache import CacheName
 from visionkit.engine.settings import TrainSettings
 from visionkit.errors import ConfigError
+from visionkit.formats.yaml_file import StrictLoader, yaml_problem
 
 Origin = Literal["default", "file", "set", "flag", "auto"]
-ModelName = Literal["yolo", "yolov1"]
-BackboneName = Literal["csp-light", "resnet18", "resnet34", "resnet50"]
+ModelName = Literal["yolo", "yolov1", "faster-rcnn", "retinanet"]
 AugmentName = Literal["none", "light", "heavy"]
+# Of these, `own` leaves what the network was designed with.
+NormName = Literal["own", "batch", "frozen-batch", "group", "layer", "instance", "switchable", "none"]
+ActivationName = Literal[
+    "own",
+    "relu",
+    "relu6",
+    "leaky-relu",
+    "prelu",
+    "rrelu",
+    "elu",
+    "gelu",
+    "maxout",
+    "sigmoid",
+    "hard-sigmoid",
+    "tanh",
+    "swish",
+    "hard-swish",
+]
+InitName = Literal["own", "xavier", "kaiming"]
+BoxLossName = Literal["own", "iou", "giou", "diou", "ciou"]
 
 
 def _one_or_several(specs: Any) -> Any:
@@ -31,6 +61,15 @@ def _one_or_several(specs: Any) -> Any:
 
 # `freeze: 10` says the same as `freeze: [10]`.
 FreezeSpecs = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
+
+
+def _known_backbone(name: str) -> str:
+    if is_backbone(name):
+        return name
+    raise PydanticCustomError("backbone", "{rule}", {"rule": f"input should be one of {BACKBONE_CHOICES}"})
+
+
+Backbone = Annotated[str, AfterValidator(_known_backbone)]
 
 
 def _name_or_settings(value: Any) -> str | AugmentSettings:
@@ -60,7 +99,19 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     model: ModelName = Field("yolo", description="the architecture")
-    backbone: BackboneName = Field("csp-light", description="the network that feeds it")
+    backbone: Backbone = Field("csp-light", description="the network that feeds it")
+    norm: NormName = Field(
+        "own",
+        description="normalisation of the backbone: its own, batch, frozen-batch, group, layer, instance, switchable "
+        "or none",
+    )
+    activation: ActivationName = Field(
+        "own",
+        description="activation of the backbone: its own, relu, relu6, leaky-relu, prelu, rrelu, elu, gelu, maxout, "
+        "sigmoid, hard-sigmoid, tanh, swish or hard-swish",
+    )
+    init: InitName = Field("own", description="first weights of the backbone: its own, xavier or kaiming")
+    box_loss: BoxLossName = Field("own", description="loss of boxes: the model's own, iou, giou, diou or ciou")
     imgsz: int = Field(320, ge=32, le=4096, multiple_of=32, description="side of the square network input, pixels")
     augment: Augment = Field(
         DEFAULT_BASE, description="online augmentation: none, light, heavy, or settings by name on top of a base"
@@ -87,6 +138,7 @@ class Config(Recipe):
         None, gt=0, allow_inf_nan=False, description="time that decides the epochs, by measuring; none: epochs decide"
     )
     cache: Cache = Field("auto", description="decoded images kept in memory: ram, off, or auto where they fit easily")
+    skip_bad: bool = Field(False, description="leave items in error out of the data, by name, instead of refusing it")
     force: bool = Field(False, description="freeze randomly initialised weights all the same")
     tensorboard: bool = Field(False, description="curves for TensorBoard too; needs the extra of that name")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
@@ -227,12 +279,9 @@ def _read_yaml(what: str, path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError(f"{what} {path} is not text in UTF-8; give a YAML file") from None
     try:
-        content = yaml.load(text, Loader=_StrictLoader)
+        content = yaml.load(text, Loader=StrictLoader)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        problem = str(getattr(error, "problem", error)).splitlines()[0]
-        raise ConfigError(f"{what} {path} is not valid YAML{where}: {problem}") from None
+        raise ConfigError(f"{what} {path} is not valid YAML{yaml_problem(error)}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -252,21 +301,10 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise ConfigError(f"--set takes KEY=VALUE, got {assignment!r}; for example --set train.lr=0.002")
         try:
-            values[key.strip()] = yaml.load(text, Loader=_StrictLoader)
+            values[key.strip()] = yaml.load(text, Loader=StrictLoader)
         except yaml.YAMLError:
             raise ConfigError(f"--set {assignment!r}: the value is not valid YAML; quote it") from None
     return values
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe loader, but a key that stands twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def describe(config: Config, choices: Choices) -> str:

@@ -72,23 +72,67 @@ def test_pictures_show_truth_beside_detections(tiny_run: TinyRun, tiny_data: Pat
     assert width > height  # two side by side
 
 
-def test_other_classes_are_refused_and_the_difference_named(tiny_run: TinyRun, other_data: Path) -> None:
-    message = refusal(DataError, visionkit.evaluate, tiny_run.result.best, other_data)
-    annotations = other_data / "annotations" / "val.json"
-    assert message == (
-        f"the classes of {tiny_run.result.best} and {annotations} must be the same: only in the model 3 red block, "
-        "8 blue block; only in the data 1 crate, 2 box; evaluate on data with the model's classes"
+def test_classes_the_model_does_not_know_are_refused_with_a_table(tiny_run: TinyRun, tmp_path: Path) -> None:
+    data = write_blocks(tmp_path / "data", {"val": 2}, {5: "blue block", 12: "box"})
+    with pytest.raises(DataError) as error:
+        visionkit.evaluate(tiny_run.result.best, data)
+    assert str(error.value) == (
+        f"{tiny_run.result.best} must know all 2 classes of {data / 'annotations' / 'val.json'}, but 1 are not among "
+        "its 2 (box); rename classes, or evaluate on data with the model's"
     )
+    (table,) = error.value.__notes__
+    assert table.splitlines() == [
+        "  in the data   in the model",
+        "  5 blue block  8 blue block",
+        "  12 box        -",
+        "  -             3 red block",
+    ]
 
 
-def test_one_more_class_in_the_data_is_a_difference(tiny_run: TinyRun, tmp_path: Path) -> None:
-    data = write_blocks(tmp_path / "data", {"val": 2})
-    file = data / "annotations" / "val.json"
-    content = json.loads(file.read_text())
-    content["categories"].append({"id": 11, "name": "green block"})
-    file.write_text(json.dumps(content))
-    message = refusal(DataError, visionkit.evaluate, tiny_run.result.best, data)
-    assert "only in the model none; only in the data 11 green block" in message
+def with_categories(data: Path, categories: dict[int, tuple[int, str]], root: Path) -> Path:
+    """The same pictures and val split under other categories: by old id the new id and name; the others are left out,
+    and their objects."""
+    content = json.loads((data / "annotations" / "val.json").read_text())
+    content["annotations"] = [
+        {**row, "category_id": categories[row["category_id"]][0]}
+        for row in content["annotations"]
+        if row["category_id"] in categories
+    ]
+    content["categories"] = [{"id": i, "name": name} for i, name in categories.values()]
+    shutil.copytree(data / "images", root / "images")
+    (root / "annotations").mkdir()
+    (root / "annotations" / "val.json").write_text(json.dumps(content))
+    return root
+
+
+def test_classes_meet_by_name_and_results_carry_the_ids_of_the_data(
+    tiny_run: TinyRun, tiny_data: Path, tmp_path: Path
+) -> None:
+    """The model knows 3 red block, 8 blue block; here blue comes first, and red by another spelling."""
+    data = with_categories(tiny_data, {3: (9, "Red_Block"), 8: (1, "blue block")}, tmp_path / "data")
+    said: list[str] = []
+    best, options = tiny_run.result.best, {"threads": 1, "workers": 0}
+    of_own = visionkit.evaluate(best, tiny_data, save_predictions=tmp_path / "own.json", **options)
+    scores = visionkit.evaluate(best, data, save_predictions=tmp_path / "other.json", say=said.append, **options)
+    assert "Classes: Red_Block in the data is red block in the model" in said
+    assert scores.AP == of_own.AP
+    assert scores.per_class["Red_Block"] == of_own.per_class["red block"]
+    own, other = (json.loads((tmp_path / name).read_text()) for name in ("own.json", "other.json"))
+    assert other == [{**row, "category_id": {3: 9, 8: 1}[row["category_id"]]} for row in own]
+
+
+def test_of_a_model_with_more_classes_only_those_of_the_data_count(
+    tiny_run: TinyRun, tiny_data: Path, tmp_path: Path
+) -> None:
+    data = with_categories(tiny_data, {8: (8, "blue block")}, tmp_path / "data")
+    said: list[str] = []
+    best, options = tiny_run.result.best, {"threads": 1, "workers": 0}
+    of_own = visionkit.evaluate(best, tiny_data, **options)
+    scores = visionkit.evaluate(best, data, say=said.append, **options)
+    assert "Classes: only the 1 of the data count, of 2 the model knows; left out (red block)" in said
+    assert list(scores.per_class) == ["blue block"]
+    assert scores.per_class["blue block"] == of_own.per_class["blue block"]
+    assert scores.AP == of_own.per_class["blue block"].AP
 
 
 def test_what_evaluate_refuses(tiny_run: TinyRun, tiny_data: Path) -> None:

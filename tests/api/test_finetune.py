@@ -12,6 +12,7 @@ from tiny import TinyRun, tiny_settings, write_blocks
 from torch import Tensor
 
 import visionkit
+from visionkit.backbones.names import BACKBONE_CHOICES
 from visionkit.build import build_model, load_model, save_model
 from visionkit.classes import ClassTable
 from visionkit.config import Choices, Recipe, read_config_file
@@ -228,9 +229,8 @@ def test_frozen_weights_that_move_fail_the_run(
         visionkit.finetune(tiny_data, freeze="backbone", out=tmp_path / "run", listen=meddle, **settings)
 
 
-@pytest.mark.parametrize("weights", ["scratch", "default"])
-def test_freezing_random_weights_is_refused_unless_forced(weights: str, tiny_data: Path, tmp_path: Path) -> None:
-    settings = {**tiny_settings(epochs=1, imgsz=32), "weights": weights}
+def test_freezing_random_weights_is_refused_unless_forced(tiny_data: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(epochs=1, imgsz=32)
     message = refusal(UsageError, tiny_data, freeze=10, out=tmp_path / "run", **settings)
     assert message == (
         "freezing randomly initialised weights would keep noise in the network; "
@@ -251,7 +251,10 @@ def test_other_classes_start_their_predictors_fresh_and_keep_the_rest(
         other_data, freeze="all-but-head", out=tmp_path / "run", say=said.append, **settings
     )  # fmt: skip
     assert result is not None
-    assert any("6 of the class predictors start fresh (other classes)" in line for line in said)
+    rows = "class rows  0 of 2 carried over; 2 fresh, not in the weights (crate, box); 2 unused, not in the data"
+    assert any(rows in line for line in said)
+    assert rows in (result.folder / "log.txt").read_text()
+    assert json.loads((result.folder / "transfer.json").read_text())["classes"]["fresh"] == ["crate", "box"]
     loaded = load_model(result.last)
     assert loaded.classes == ClassTable((1, 2), ("crate", "box"))
     assert loaded.recipe.imgsz == 64  # the weights' own, not the default of 320
@@ -327,7 +330,7 @@ def test_an_unknown_option_lists_the_options(tiny_data: Path) -> None:
     ("options", "words"),
     [
         ({"augment": "strong"}, "augment = 'strong': input should be 'none', 'light' or 'heavy'"),
-        ({"backbone": "vgg"}, "backbone = 'vgg': input should be 'csp-light', 'resnet18', 'resnet34' or 'resnet50'"),
+        ({"backbone": "vgg"}, f"backbone = 'vgg': input should be one of {BACKBONE_CHOICES}"),
         ({"optimizer": "adam"}, "train.optimizer = 'adam': input should be 'muon', 'adamw' or 'sgd'"),
         ({"imgsz": 100}, "imgsz = 100: input should be a multiple of 32"),
         ({"set": ["train.learning_rate=1"]}, "train.learning_rate is not a setting; the settings are "),
@@ -337,10 +340,10 @@ def test_settings_out_of_range_are_refused(options: dict[str, Any], words: str, 
     assert words in refusal(ConfigError, tiny_data, **options)
 
 
-def test_data_without_a_val_split_is_refused(tmp_path: Path) -> None:
-    root = write_blocks(tmp_path / "data", {"train": 3})
+def test_data_without_a_train_split_is_refused(tmp_path: Path) -> None:
+    root = write_blocks(tmp_path / "data", {"val": 3, "test": 1})
     message = refusal(DataError, root, out=tmp_path / "run", **tiny_settings())
-    assert message == f"{root} has no val split, training needs train and val; add annotations/val.json"
+    assert message == f"{root} has no train split, training needs one, it has val, test; add it or name another"
     assert not (tmp_path / "run").exists()
 
 

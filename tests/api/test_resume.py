@@ -113,7 +113,7 @@ class StoppedHereError(Exception):
     """What a test stops a run with."""
 
 
-def stopped(data: Path, run: Path, saves: int, **others: Any) -> None:
+def stopped(data: Path, run: Path, saves: int, values: tuple[str, ...] = (), **others: Any) -> None:
     """Begin a run and stop it right after its state was saved that many times."""
     left = saves
 
@@ -124,7 +124,7 @@ def stopped(data: Path, run: Path, saves: int, **others: Any) -> None:
             if not left:
                 raise StoppedHereError
 
-    settings = tiny_settings(epochs=2, imgsz=32, set=["train.save_minutes=0"], **others)
+    settings = tiny_settings(epochs=2, imgsz=32, set=["train.save_minutes=0", *values], **others)
     with pytest.raises(StoppedHereError):
         visionkit.finetune(data, out=run, listen=listen, **settings)
 
@@ -166,6 +166,18 @@ def test_a_damaged_state_falls_back_to_the_one_before_and_ends_the_same(
     # Saved before step 1 and after batches 1, 2 and 3 of 3: what is left is the third, after 2 batches.
     assert f"Resuming {run} after 0 of 2 epochs and 2 batches" in said
     assert results_of(run) == whole
+
+
+def test_layers_that_draw_or_count_and_other_schedules_end_the_same_too(tiny_data: Path, tmp_path: Path) -> None:
+    values = (
+        *("norm=switchable", "activation=rrelu", "init=kaiming", "box_loss=giou", "train.optimizer=adadelta"),
+        *("train.schedule=one-cycle", "train.l1=1e-5", "train.l2=1e-4", "train.clip_value=1"),
+    )
+    stopped(tiny_data, tmp_path / "run", saves=3, values=values)
+    visionkit.finetune(resume=tmp_path / "run")
+    settings = tiny_settings(epochs=2, imgsz=32, set=["train.save_minutes=0", *values])
+    visionkit.finetune(tiny_data, out=tmp_path / "whole", **settings)
+    assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
 
 
 def test_a_run_stopped_before_its_first_step_begins_again(

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from command_line import CommandLine, Finished
@@ -19,10 +19,12 @@ from reference_data import reference_data
 from tiny import TinyRun, tiny_flags
 
 import visionkit
+from visionkit.backbones.names import BACKBONE_CHOICES
 from visionkit.build import load_model
+from visionkit.config import ModelName
 from visionkit.imaging.reader import read_image
 
-COMMANDS = ("finetune", "evaluate", "detect", "layers", "augment-preview")
+COMMANDS = ("finetune", "evaluate", "detect", "layers", "augment-preview", "models", "info")
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are forked")
 
@@ -70,7 +72,9 @@ main()
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["finetune", "--help"], ["detect", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["finetune", "--help"], ["detect", "--help"], ["info", "--help"]]
+)
 def test_help_needs_nothing_heavy(arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", HELP_WITHOUT_TORCH, *arguments], capture_output=True, text=True, check=False
@@ -94,7 +98,7 @@ def test_commands_import_the_api_only_when_they_run() -> None:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
-                allowed = ("visionkit.cli", "visionkit.errors")
+                allowed = ("visionkit.cli", "visionkit.errors", "visionkit.backbones.names")
                 assert not name.startswith("visionkit") or name.startswith(allowed), f"{file.name} imports {name}"
 
 
@@ -127,7 +131,7 @@ def test_finetune_json_is_one_object_and_aliases_are_known(
     assert finished.code == 0, finished.stderr
     result = finished.json
     assert result.keys() == {
-        *("folder", "best", "last", "epochs", "best_epoch", "frozen_sha256"),
+        *("folder", "best", "last", "epochs", "best_epoch", "frozen_sha256", "left_out"),
         *("AP", "AP50", "AP75", "AR100", "mean_iou_matched"),
     }
     assert result["best"] == str(tmp_path / "run" / "best.safetensors")
@@ -143,8 +147,8 @@ def test_finetune_json_is_one_object_and_aliases_are_known(
         (["--augment", "strong"], "augment = 'strong': input should be 'none', 'light' or 'heavy'"),
         (["--augment", "no.yaml"], "augment file no.yaml cannot be read"),
         (["--cache", "disk"], "cache = 'disk': input should be 'auto', 'ram' or 'off'"),
-        (["--backbone", "vgg"], "backbone = 'vgg': input should be 'csp-light', 'resnet18', 'resnet34' or 'resnet50'"),
-        (["--optimizer", "adam"], "train.optimizer = 'adam': input should be 'muon', 'adamw' or 'sgd'"),
+        (["--backbone", "vgg"], f"backbone = 'vgg': input should be one of {BACKBONE_CHOICES}"),
+        (["--optimizer", "lion"], "train.optimizer = 'lion': input should be 'muon', 'adamw', 'adam', 'sgd',"),
         (["--device", "gpu"], "device must be auto, cpu, cuda, cuda:N or mps, got 'gpu'"),
         (["--set", "train.learning_rate=1"], "train.learning_rate is not a setting; the settings are model, backbone"),
         (["--set", "train.lr"], "--set takes KEY=VALUE, got 'train.lr'"),
@@ -153,7 +157,10 @@ def test_finetune_json_is_one_object_and_aliases_are_known(
         (["--config", "no.yaml"], "config file no.yaml cannot be read"),
         (["--weights", "no.safetensors"], "weights file no.safetensors does not exist"),
         (["--data", "nowhere"], "nowhere does not exist"),
-        (["--freeze", "10"], "freezing randomly initialised weights would keep noise in the network"),
+        (
+            ["--freeze", "10", "--weights", "scratch"],
+            "freezing randomly initialised weights would keep noise in the network",
+        ),
         (["--freeze", "99", "--force"], "--freeze 99 must be below the number of units"),
         (["--freeze", "bakcbone", "--force"], "did you mean backbone?"),
         (["--resume", "nowhere"], "--resume goes on with the run's own settings and takes no other; leave them out"),
@@ -327,7 +334,7 @@ def test_what_evaluate_refuses_in_one_line(
         ([], "evaluate takes either --weights FILE with --data DIR, or --predictions FILE with --annotations FILE"),
         (["--predictions", annotations], "evaluate takes either"),
         (["--weights", best, "--predictions", annotations, "--annotations", annotations], "evaluate takes either"),
-        (["--weights", best, "--data", other_data], "only in the model 3 red block, 8 blue block; only in the data 1"),
+        (["--weights", best, "--data", other_data], "but 2 are not among its 2 (crate, box); rename classes"),
         ([*of_model, "--split", "dev"], "has no split 'dev'; choose one of train, val, test"),
         ([*of_model, "--imgsz", 100], "image size must be divisible by 32, got 100; use 128"),
         ([*of_model, "--batch", 0], "batch must be at least 1, got 0"),
@@ -414,9 +421,10 @@ def test_a_broken_image_among_good_ones_is_named_and_exit_code_3(
     assert last == "2 images done, 1 skipped"
 
 
-def test_only_broken_images_are_exit_code_1(command_line: CommandLine, tiny_run: TinyRun, photos: Path) -> None:
-    finished = command_line("detect", photos / "b.png", "--weights", tiny_run.result.best, "--no-save")
-    assert finished.code == 1
+def test_only_broken_images_are_exit_code_2(command_line: CommandLine, tiny_run: TinyRun, photos: Path) -> None:
+    finished = command_line("detect", photos / "b.png", "--weights", tiny_run.result.best, "--out", photos / "out")
+    assert finished.code == 2
+    assert not (photos / "out").exists()
     assert finished.stdout == ""
     assert str(photos / "b.png") in finished.stderr
     assert finished.stderr.splitlines()[-1] == "0 images done, 1 skipped"
@@ -428,8 +436,7 @@ def test_what_detect_refuses_in_one_line_and_leaves_nothing(
     best, here = tiny_run.result.best, tmp_path / "here"
     here.mkdir()
     cases: list[tuple[list[Any], str]] = [
-        ([], "detect needs at least one image, folder or glob; for example: visionkit detect image.jpg"),
-        ([photos], "this version bundles no model; give one of yours by --weights FILE"),
+        ([], "detect needs at least one image, folder, glob or list; for example: visionkit detect image.jpg"),
         ([photos, "--weights", "no.safetensors"], "weights file no.safetensors does not exist"),
         (["no.jpg", "--weights", best], "no.jpg does not exist"),
         ([photos, "--weights", best, "--conf", 2], "must be between 0 and 1, got 2.0"),
@@ -468,10 +475,10 @@ def test_layers_of_a_weights_file(command_line: CommandLine, tiny_run: TinyRun) 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["frcnn"], "unknown model 'frcnn'; choose one of yolo, yolov1, or give a weights file"),
+        (["frcnn"], f"unknown model 'frcnn'; choose one of {', '.join(get_args(ModelName))}, or give a weights file"),
         (
             ["yolo", "--backbone", "vgg"],
-            "unknown backbone 'vgg'; choose one of csp-light, resnet18, resnet34, resnet50",
+            "unknown backbone 'vgg'; choose one of csp-light, lenet5, alexnet, vgg11, ",
         ),
         (["yolo", "--freeze", "99"], "--freeze 99 must be below the number of units"),
         (["yolo", "--imgsz", "100"], "image size must be divisible by 32, got 100"),
@@ -498,7 +505,7 @@ def test_augment_preview_writes_a_picture_and_says_the_settings(
     assert "Data: COCO layout" in finished.stderr
 
     result = command_line("augment-preview", "--data", *arguments, "--json", folder=tmp_path).json
-    assert result.keys() == {"picture", "samples", "objects", "split", "imgsz", "epoch", "seed", "augment"}
+    assert result.keys() == {"picture", "samples", "objects", "split", "imgsz", "epoch", "seed", "augment", "left_out"}
     assert (result["picture"], result["augment"]["mixup"]) == ("runs/augment-preview/data-2.png", 1.0)
     pictures = [read_image(tmp_path / "runs" / "augment-preview" / f"data-{i}.png") for i in (1, 2)]
     assert (pictures[0] == pictures[1]).all()

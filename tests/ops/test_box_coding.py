@@ -1,12 +1,22 @@
 """Box coding is known by its law: what is encoded decodes to itself."""
 
+import math
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from visionkit.ops.anchors import anchor_points
-from visionkit.ops.box_coding import decode_distances, encode_distances, expected_distances
+from visionkit.ops.box_coding import (
+    LARGEST_GROWTH,
+    decode_deltas,
+    decode_distances,
+    encode_deltas,
+    encode_distances,
+    expected_distances,
+)
 
 pixel = st.floats(0, 1024, width=32)
 box = st.tuples(pixel, pixel, pixel, pixel).map(
@@ -88,3 +98,57 @@ def test_gradients() -> None:
     expected_distances(logits)[0].backward()
     # d mean / d logit_i = p_i (i - mean) = (0 - 1)/3, 0, (2 - 1)/3 for the even first side; other sides: nothing.
     torch.testing.assert_close(logits.grad, torch.tensor([-1 / 3, 0, 1 / 3] + [0.0] * 9))
+
+
+# Deltas ---------------------------------------------------------------------------------------------------------------
+
+ANCHORS = torch.tensor([[0.0, 0, 32, 32], [100.0, 40, 148, 64], [-20.0, 300, 60, 640]])
+solid_box = st.tuples(pixel, pixel, st.floats(1, 1000, width=32), st.floats(1, 1000, width=32)).map(
+    lambda c: [c[0], c[1], c[0] + c[2], c[1] + c[3]]
+)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)])
+@given(boxes=st.lists(solid_box, max_size=5))
+def test_law_of_deltas(boxes: list[list[float]], weights: tuple[float, float, float, float]) -> None:
+    every_box_of_every_anchor = torch.tensor(boxes).reshape(-1, 1, 4)
+    deltas = encode_deltas(every_box_of_every_anchor, ANCHORS, weights)
+    expected = every_box_of_every_anchor.expand(-1, 3, 4)
+    torch.testing.assert_close(decode_deltas(deltas, ANCHORS, weights), expected, rtol=1e-5, atol=2e-3)
+
+
+def test_deltas_by_hand() -> None:
+    # The anchor is 10 wide and 20 high about (5, 10); the box 20 wide and 10 high about (7, 15).
+    deltas = encode_deltas(torch.tensor([-3.0, 10, 17, 20]), torch.tensor([0.0, 0, 10, 20]), (10, 10, 5, 5))
+    # 10 * 2 / 10, 10 * 5 / 20, 5 * log(20 / 10), 5 * log(10 / 20).
+    torch.testing.assert_close(deltas, torch.tensor([2, 2.5, 5 * math.log(2), -5 * math.log(2)]))
+
+
+def test_a_wild_delta_grows_a_side_by_no_more_than_62_times() -> None:
+    box = decode_deltas(torch.tensor([0, 0, 1e4, LARGEST_GROWTH]), torch.tensor([0.0, 0, 16, 8]))
+    torch.testing.assert_close(box[2:] - box[:2], torch.tensor([1000.0, 500]))  # 1000 / 16 = 62.5
+
+
+def test_an_empty_box_has_finite_deltas() -> None:
+    assert encode_deltas(torch.tensor([5.0, 5, 5, 5]), ANCHORS).isfinite().all()
+    assert encode_deltas(ANCHORS, torch.tensor([5.0, 5, 5, 5])).isfinite().all()
+
+
+def test_no_deltas_and_a_batch() -> None:
+    assert encode_deltas(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0, 4)
+    assert decode_deltas(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0, 4)
+    deltas = torch.rand(2, 3, 4)
+    assert torch.equal(decode_deltas(deltas, ANCHORS)[1], decode_deltas(deltas[1], ANCHORS))
+
+
+def test_half_precision_deltas_are_decoded_in_single_precision() -> None:
+    deltas = torch.randn(3, 4).bfloat16()
+    assert torch.equal(decode_deltas(deltas, ANCHORS), decode_deltas(deltas.float(), ANCHORS))
+
+
+def test_gradients_of_deltas() -> None:
+    anchors = ANCHORS.double()
+    deltas = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda d: decode_deltas(d, anchors), deltas)
+    boxes = (anchors + torch.tensor([1.0, 2, 5, 9])).requires_grad_()
+    assert torch.autograd.gradcheck(lambda b: encode_deltas(b, anchors), boxes)

@@ -1,11 +1,15 @@
 """Suppression per class, against the definition written as a loop."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torchvision
 from torch import Tensor
 
-from visionkit.ops.nms import multiclass_nms, nms_per_class
+from visionkit.ops import nms as room
+from visionkit.ops.nms import multiclass_nms, nms, nms_per_class
 
 
 def iou(a: list[float], b: list[float]) -> float:
@@ -119,3 +123,32 @@ def test_multiclass_of_no_boxes_and_of_no_classes(shape: tuple[int, int]) -> Non
     found = multiclass_nms(torch.zeros(shape[0], 4), torch.zeros(shape), score=0, iou=0.5, max_det=9, candidates=9)
     assert [tuple(part.shape) for part in found] == [(0, 4), (0,), (0,)]
     assert found[2].dtype == torch.int64
+
+
+def test_suppression_comes_without_the_import_of_torchvision() -> None:
+    """Which takes longer than that of torch, on the way of every cold `visionkit detect`."""
+    code = (
+        "import sys, torch; from visionkit.ops.nms import nms; "
+        "kept = nms(torch.tensor([[0., 0, 9, 9], [0, 0, 9, 8], [20, 20, 30, 30]]), torch.tensor([.5, .9, .1]), 0.5); "
+        "assert kept.tolist() == [1, 2]; sys.exit('torchvision' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_where_the_library_is_not_found_torchvision_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room.importlib.util, "find_spec", lambda name: None)
+    room._load_torchvision_operators.cache_clear()
+    assert (
+        nms(THREE, torch.tensor([0.3, 0.9, 0.5]), 0.5).tolist()
+        == torchvision.ops.nms(THREE, torch.tensor([0.3, 0.9, 0.5]), 0.5).tolist()
+    )
+    room._load_torchvision_operators.cache_clear()
+
+
+def test_multiclass_where_each_class_has_a_box_of_its_own() -> None:
+    # Class 0 says the boxes of THREE; class 1 the same, moved by 50.
+    own = torch.stack((THREE, THREE + 50), 1)
+    boxes, scores, labels = multiclass_nms(own, SCORES, score=0.45, iou=0.5, max_det=9, candidates=9)
+    assert labels.tolist() == [0, 1, 1]
+    assert scores.tolist() == pytest.approx([0.9, 0.7, 0.5])
+    assert torch.equal(boxes, torch.stack((THREE[0], THREE[2] + 50, THREE[1] + 50)))

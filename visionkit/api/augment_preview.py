@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count as numbers
 from pathlib import Path
@@ -32,6 +32,7 @@ class AugmentPreview:
         picture: the file.
         samples, objects: shown on it.
         settings: as training would have them.
+        left_out: items of the data that `skip_bad` left out.
     """
 
     picture: Path
@@ -42,6 +43,7 @@ class AugmentPreview:
     epoch: int
     seed: int
     settings: AugmentSettings
+    left_out: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -53,6 +55,7 @@ class AugmentPreview:
             "epoch": self.epoch,
             "seed": self.seed,
             "augment": values_of(self.settings),
+            "left_out": self.left_out,
         }
 
 
@@ -66,6 +69,8 @@ def augment_preview(
     epoch: int = 1,
     seed: int = 0,
     out: str | Path | None = None,
+    skip_bad: bool = False,
+    on_skip: Callable[[str], None] = lambda line: None,
     say: Say = lambda line: None,
 ) -> AugmentPreview:
     """Write a picture of the samples that training would draw first in an epoch, with the boxes it would learn from.
@@ -82,6 +87,8 @@ def augment_preview(
         epoch: from 1.
         seed: of the run, at least 0.
         out: the picture, a new file; by default a numbered one under runs/augment-preview.
+        skip_bad: leave items in error out of the data instead of refusing it.
+        on_skip: told those items, a line each.
         say: told, line by line, what a user should read.
 
     Raises:
@@ -104,11 +111,13 @@ def augment_preview(
         choices.say({"imgsz": imgsz}, "flag")
     config = choices.config()
 
-    layout = find_dataset(data, say)
+    layout = find_dataset(data, say, seed)
     if split not in layout.splits:
         raise DataError(f"{layout.root} has no split {split!r}; it has {', '.join(layout.splits)}")
-    images = read_split(layout, split)
+    images = read_split(layout, split, skip_bad=skip_bad)
     say_split(split, images, say)
+    for line in images.left_out:
+        on_skip(line)
     view = TrainingView(DetectionDataset(images), augment_settings(config), config.imgsz, seed)
     plan = BatchPlan(len(images.images), count, epoch, seed)
     samples = [view[epoch - 1, draw][0] for draw in plan.order(epoch - 1)[:count].tolist()]
@@ -118,7 +127,7 @@ def augment_preview(
     else:
         path = _save_numbered(Path("runs") / "augment-preview", layout.root.resolve().name, sheet)
     objects = sum(len(sample.boxes) for sample in samples)
-    return AugmentPreview(path, count, objects, split, config.imgsz, epoch, seed, view.settings)
+    return AugmentPreview(path, count, objects, split, config.imgsz, epoch, seed, view.settings, len(images.left_out))
 
 
 def _save_numbered(folder: Path, name: str, sheet: Any) -> Path:

@@ -13,7 +13,7 @@ from torch import nn
 
 from visionkit.api.datasets import find_dataset, say_split
 from visionkit.build import LoadedModel, load_model
-from visionkit.classes import ClassTable
+from visionkit.classes import ClassMatch, ClassTable, in_brackets, match_classes
 from visionkit.data.dataset import DetectionDataset
 from visionkit.data.loader import BatchLoader, evaluation_loader
 from visionkit.data.views import EvaluationView
@@ -33,7 +33,7 @@ from visionkit.result import Result
 
 
 def evaluate(
-    weights: str | Path,
+    weights: str | Path = "default",
     data: str | Path | None = None,
     *,
     split: str = "val",
@@ -44,6 +44,8 @@ def evaluate(
     threads: int = 0,
     save_predictions: str | Path | None = None,
     pictures: str | Path | None = None,
+    skip_bad: bool = False,
+    on_skip: Callable[[str], None] = lambda line: None,
     listen: Listener = lambda event: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> CocoScores:
@@ -52,33 +54,41 @@ def evaluate(
     Batch size, image size and precision are those the model was trained with, so that the AP is the one its training
     printed, unless they are given here.
 
+    Model and data meet by the names of their classes; detections carry the data's category ids. Of a model with more
+    classes than the data, only detections of the data's classes count.
+
     Args:
-        weights: a .safetensors file of visionkit.
-        data: dataset folder; see `find_dataset`.
+        weights: a .safetensors file of visionkit; `default` is the bundled model.
+        data: dataset folder or YAML file; see `find_dataset`.
         threads: CPU threads; 0 leaves torch's choice.
         save_predictions: where to write the detections as COCO results.
         pictures: folder for pictures of the first images, truth on the left, detections on the right.
+        skip_bad: leave items in error out of the data instead of refusing it.
+        on_skip: told those items, a line each.
 
     Raises:
         UsageError: a value is out of range, or the data has no such split.
-        CheckpointError, DataError: a file is missing or broken, or the classes of model and data differ.
+        CheckpointError, DataError: a file is missing or broken, or the model does not know each class of the data.
     """
     if batch is not None and batch < 1:
         raise UsageError(f"batch must be at least 1, got {batch}; use a larger value, or leave it out")
     if save_predictions is not None and Path(save_predictions).exists():
         raise UsageError(f"{save_predictions} exists and nothing is overwritten; give another --save-predictions")
-    loaded = load_model(Path(weights))
+    loaded = load_model(weights)
     image_size = loaded.image_size(imgsz)
-    layout = find_dataset(data, say)
-    truth = read_split(layout, split)
+    layout = find_dataset(data, say, loaded.recipe.train.seed)
+    truth = read_split(layout, split, skip_bad=skip_bad)
     say_split(split, truth, say)
-    require_same_classes(loaded, truth)
+    for line in truth.left_out:
+        on_skip(line)
+    match = known_classes(loaded, truth, say)
     where = choose_device(device)
     use_threads(threads)
     settings = loaded.recipe.train
     loader = split_loader(truth, image_size, batch or settings.batch, workers, where)
     model = loaded.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     rows = detections_on(model, loader, truth, loaded.classes, where, settings.amp, listen)
+    rows = _with_ids_of_data(rows, match)
     if save_predictions is not None:
         write_results(Path(save_predictions), rows)
     if pictures is not None:
@@ -86,14 +96,28 @@ def evaluate(
     return coco_scores(truth, rows)
 
 
-def evaluate_predictions(predictions: str | Path, annotations: str | Path, *, task: Task = "bbox") -> CocoScores:
+def evaluate_predictions(
+    predictions: str | Path,
+    annotations: str | Path,
+    *,
+    task: Task = "bbox",
+    skip_bad: bool = False,
+    on_skip: Callable[[str], None] = lambda line: None,
+) -> CocoScores:
     """The COCO scores of a results file, whoever made it, against a ground truth file.
+
+    Args:
+        skip_bad: leave items in error out of both, and so predictions on images that were left out, instead of
+            refusing the files.
+        on_skip: told those items, a line each.
 
     Raises:
         DataError: a file is missing or broken, or they do not belong together.
     """
-    truth = read_coco(Path(annotations))
-    return coco_scores(truth, read_results(Path(predictions), truth), task)
+    truth = read_coco(Path(annotations), skip_bad=skip_bad)
+    for line in truth.left_out:
+        on_skip(line)
+    return coco_scores(truth, read_results(Path(predictions), truth, on_skip if skip_bad else None), task)
 
 
 def split_loader(
@@ -124,17 +148,46 @@ def detections_on(
     return detect_batches(model, loader, classes, device=device, amp=amp, on_images=count)
 
 
-def require_same_classes(loaded: LoadedModel, truth: AnnotatedImages) -> None:
-    """Raise DataError unless a model's class table is the data's."""
-    if loaded.classes == truth.classes:
-        return
-    ours, theirs = (set(zip(t.category_ids, t.names, strict=True)) for t in (loaded.classes, truth.classes))
-    only_model = ", ".join(f"{i} {name}" for i, name in sorted(ours - theirs)) or "none"
-    only_data = ", ".join(f"{i} {name}" for i, name in sorted(theirs - ours)) or "none"
-    raise DataError(
-        f"the classes of {loaded.path} and {truth.source} must be the same: only in the model {only_model}; "
-        f"only in the data {only_data}; evaluate on data with the model's classes"
-    )
+def known_classes(loaded: LoadedModel, truth: AnnotatedImages, say: Callable[[str], None]) -> ClassMatch:
+    """The data's classes among the model's, by name; where the tables differ, that is said.
+
+    Raises:
+        DataError: the model does not know each of them; a table of both is its note.
+    """
+    match = match_classes(truth.classes, loaded.classes)
+    count = len(match.wanted)
+    if match.missing:
+        error = DataError(
+            f"{loaded.path} must know all {count} classes of {truth.source}, but {len(match.missing)} are not among "
+            f"its {len(match.given)}{in_brackets(match.missing)}; rename classes, or evaluate on data with the model's"
+        )
+        error.add_note(_table(match))
+        raise error
+    for ours, theirs in match.respelled:
+        say(f"Classes: {ours} in the data is {theirs} in the model")
+    if match.unused:
+        say(
+            f"Classes: only the {count} of the data count, of {len(match.given)} the model knows; left out"
+            f"{in_brackets(match.unused)}"
+        )
+    return match
+
+
+def _table(match: ClassMatch) -> str:
+    """Category ids and names side by side, a class a row, those of the data first."""
+    ours = [f"{i} {name}" for i, name in zip(match.wanted.category_ids, match.wanted.names, strict=True)]
+    theirs = [f"{i} {name}" for i, name in zip(match.given.category_ids, match.given.names, strict=True)]
+    rows = [("in the data", "in the model")]
+    rows += [(name, "-" if found is None else theirs[found]) for name, found in zip(ours, match.labels, strict=True)]
+    rows += [("-", name) for label, name in enumerate(theirs) if label not in match.labels]
+    width = max(len(left) for left, _ in rows)
+    return "\n".join(f"  {left:<{width}}  {right}" for left, right in rows)
+
+
+def _with_ids_of_data(rows: Sequence[Mapping[str, Any]], match: ClassMatch) -> list[dict[str, Any]]:
+    """COCO results in the model's category ids -> those of the data's classes, in the data's ids."""
+    ids = {match.given.category_ids[theirs]: match.wanted.category_ids[ours] for ours, theirs in match.pairs}
+    return [{**row, "category_id": ids[row["category_id"]]} for row in rows if row["category_id"] in ids]
 
 
 PICTURES = 10

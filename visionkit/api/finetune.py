@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from visionkit.api.prepare import Say, prepare, prepare_resumed, say_plan
+from visionkit.api.prepare import Prepared, Say, prepare, prepare_resumed, say_plan
 from visionkit.api.time_budget import fix_epochs, settle_length
 from visionkit.api.training_run import FinetuneResult, run_training
 from visionkit.config import Choices, describe, parse_assignments, read_augment, read_config_file
@@ -28,12 +29,14 @@ def finetune(
     dry_run: bool = False,
     listen: Listener = lambda event: None,
     say: Say = lambda line: None,
+    on_skip: Callable[[str], None] = lambda line: None,
     **flags: Any,
 ) -> FinetuneResult | None:
     """Train a detector on a dataset with a train and a val split.
 
     Args:
-        data: dataset folder; None for the one in the current folder or, where there is none, the rendered sample.
+        data: dataset folder or YAML file; None for the one in the current folder or, where there is none, the rendered
+            sample.
         freeze: units to hold still: 10, "backbone", "0-4", ...; one or several.
         config: YAML file of settings.
         set: settings as KEY=VALUE.
@@ -42,9 +45,10 @@ def finetune(
         dry_run: check and print everything, train nothing.
         listen: told what happens, event by event.
         say: told, line by line, what a user should read.
+        on_skip: told, a line each, the items that `skip_bad` leaves out of the data; the run's log names them too.
         flags: any other setting by its name on the command line: model, backbone, weights, force, epochs or minutes,
             batch, imgsz, lr, optimizer, patience, seed, augment (a preset, a YAML file or settings), cache, device,
-            threads, workers, amp, tensorboard.
+            threads, workers, amp, tensorboard, skip_bad.
 
     Returns:
         The result, or None after a dry run.
@@ -58,11 +62,13 @@ def finetune(
             raise UsageError("--resume goes on with the run's own settings and takes no other; leave them out")
         folder = RunFolder(Path(resume))
         if dry_run:
-            prepare_resumed(folder, say)
+            _tell_left_out(prepare_resumed(folder, say), on_skip, lambda line: None)
             say(DRY_RUN_ENDS)
             return None
         say_and_log = _logging(say, folder)
-        return run_training(prepare_resumed(folder, say_and_log), folder, listen, say_and_log)
+        resumed = prepare_resumed(folder, say_and_log)
+        _tell_left_out(resumed, on_skip, folder.add_to_log)
+        return run_training(resumed, folder, listen, say_and_log)
     if out is not None:
         RunFolder.check_free(Path(out))
     choices = _choices(data, freeze, config, set, flags)
@@ -74,6 +80,7 @@ def finetune(
 
     settle_length(choices, say_and_keep)
     prepared, budget = prepare(choices, say_and_keep), None
+    _tell_left_out(prepared, on_skip, said.append)
     if prepared.config.minutes is not None:
         beside = Path("runs") if out is None else Path(out)
         prepared, budget = fix_epochs(prepared, choices, beside, say_and_keep)
@@ -86,6 +93,8 @@ def finetune(
     else:
         folder = RunFolder(numbered_folder(Path("runs") / "finetune", prepared.layout.root.resolve().name))
     folder.config.write_text(describe(prepared.config, choices), encoding="utf-8")
+    if prepared.transfer is not None:
+        folder.transfer.write_text(json.dumps(prepared.transfer.to_json(), indent=1) + "\n", encoding="utf-8")
     for line in said:
         folder.add_to_log(line)
     say_and_log = _logging(say, folder)
@@ -93,6 +102,12 @@ def finetune(
     if budget is not None:
         say_and_log(budget.sentence())
     return result
+
+
+def _tell_left_out(run: Prepared, on_skip: Callable[[str], None], log: Callable[[str], None]) -> None:
+    for line in run.left_out:
+        on_skip(line)
+        log(f"left out: {line}")
 
 
 def _logging(say: Say, folder: RunFolder) -> Say:
@@ -109,7 +124,7 @@ def _logging(say: Say, folder: RunFolder) -> Say:
 _TRAIN_FLAGS = ("epochs", "batch", "lr", "optimizer", "patience", "seed", "amp")
 _FLAGS = (
     "model", "backbone", "weights", "minutes", "force", "imgsz", "augment", "cache", "device", "threads", "workers",
-    "tensorboard",
+    "tensorboard", "skip_bad",
     *_TRAIN_FLAGS,
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from visionkit.backbones.names import is_backbone
 from visionkit.build import BACKBONES, MODELS, build_model, load_model
 from visionkit.classes import ClassTable
 from visionkit.config import Recipe
@@ -52,7 +53,7 @@ def layers(
         network, name = loaded.model, loaded.name
     else:
         for kind, value, known in (("model", str(model), MODELS), ("backbone", backbone, BACKBONES)):
-            if value not in known:
+            if value not in known and not (known is BACKBONES and is_backbone(value)):
                 raise UsageError(f"unknown {kind} {value!r}; choose one of {', '.join(known)}, or give a weights file")
         table = ClassTable(tuple(range(1, classes + 1)), tuple(f"class {i}" for i in range(1, classes + 1)))
         network = build_model(Recipe(model=model, backbone=backbone), table)

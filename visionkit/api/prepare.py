@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from visionkit.api.datasets import find_dataset, say_split
-from visionkit.build import LoadedModel, build_model, load_model, transfer_weights
+from visionkit.build import DEFAULT_WEIGHTS, LoadedModel, build_model, load_model
+from visionkit.bundled.files import bundled_weights
 from visionkit.config import Choices, Config
 from visionkit.data.augment_values import in_words
 from visionkit.data.dataset import DetectionDataset
@@ -24,9 +25,11 @@ from visionkit.engine.run_folder import RunFolder
 from visionkit.engine.tensorboard import summary_writer
 from visionkit.engine.train import TrainingState
 from visionkit.errors import CheckpointError, DataError, UsageError
-from visionkit.formats.layout import CocoLayout, check_same_classes, read_split
+from visionkit.formats.dataset_layout import DatasetLayout
+from visionkit.formats.layout import check_same_classes, read_split
 from visionkit.formats.records import AnnotatedImages
 from visionkit.nn.freeze import Frozen, freeze, frozen_sha256, select_units
+from visionkit.transfer import Transfer, transfer_weights
 from visionkit.types import Unit
 
 Say = Callable[[str], None]
@@ -43,10 +46,11 @@ class Prepared:
         state: before step 1, or where an interrupted run was.
         frozen: None where nothing is.
         frozen_sha256: of the frozen tensors before step 1; empty where nothing is frozen.
+        transfer: what the weights came to; None where they are random, and where a run goes on.
     """
 
     config: Config
-    layout: CocoLayout
+    layout: DatasetLayout
     train_images: AnnotatedImages
     train_data: DetectionDataset
     val_images: AnnotatedImages
@@ -54,6 +58,13 @@ class Prepared:
     state: TrainingState
     frozen: Frozen | None
     frozen_sha256: str
+    transfer: Transfer | None
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """A line for each item of the data that `skip_bad` left out."""
+        # Once each: where val is held out of train, both name all that was left out before.
+        return tuple(dict.fromkeys(self.train_images.left_out + self.val_images.left_out))
 
 
 def prepare(choices: Choices, say: Say, saved: Mapping[str, Any] | None = None) -> Prepared:
@@ -70,18 +81,23 @@ def prepare(choices: Choices, say: Say, saved: Mapping[str, Any] | None = None) 
     if config.tensorboard:
         summary_writer()
     device = choose_device(config.device)
-    layout = find_dataset(None if choices.origin("data") == "default" else config.data, say)
+    layout = find_dataset(None if choices.origin("data") == "default" else config.data, say, config.train.seed)
     if saved is not None and saved["data_sha256"] != annotations_sha256(layout):
         raise DataError(
             f"the annotations in {layout.root} are not those this run began with, and it would end elsewhere; "
             "restore them, or start a new run"
         )
-    train_images, val_images = _read_splits(layout, say)
+    train_images, val_images = _read_splits(layout, config.skip_bad, say)
+    if saved is not None and saved.get("kept_sha256", "") not in ("", kept_sha256(train_images, val_images)):
+        raise DataError(
+            f"--skip-bad leaves other items of {layout.root} out than when this run began, and it would end elsewhere; "
+            "restore the images, or start a new run"
+        )
 
-    source = _source(config, say) if saved is None else None
+    source = _source(choices, say) if saved is None else None
     if source is not None:
         choices.say(_adopted(choices, source), "auto")
-    choices.say({"data": str(layout.root.resolve())}, choices.origin("data"))
+    choices.say({"data": str(layout.path.resolve())}, choices.origin("data"))
     if config.workers is None:
         choices.say({"workers": max(1, min(8, (os.cpu_count() or 1) - 1))}, "auto")
     use_threads(config.threads)
@@ -91,10 +107,12 @@ def prepare(choices: Choices, say: Say, saved: Mapping[str, Any] | None = None) 
 
     model = build_model(config, train_images.classes)
     fresh = None if saved is not None else tuple(model.state_dict())
+    transfer = None
     if source is not None:
         transfer = transfer_weights(model, train_images.classes, source)
         fresh = transfer.reinitialised
-        say(transfer.sentence())
+        for line in transfer.lines():
+            say(line)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     frozen = _frozen(model, model.units, config, fresh or (), say)
     plan = batch_plan(config, len(train_images.images))
@@ -103,16 +121,14 @@ def prepare(choices: Choices, say: Say, saved: Mapping[str, Any] | None = None) 
         state.restore(saved["training"])
     sha256 = frozen_sha256(model, frozen) if frozen else ""
     train_data = DetectionDataset(train_images, config.cache)
-    return Prepared(config, layout, train_images, train_data, val_images, device, state, frozen, sha256)
+    return Prepared(config, layout, train_images, train_data, val_images, device, state, frozen, sha256, transfer)
 
 
-def _read_splits(layout: CocoLayout, say: Say) -> tuple[AnnotatedImages, AnnotatedImages]:
-    for split in ("train", "val"):
-        if split not in layout.splits:
-            raise DataError(
-                f"{layout.root} has no {split} split, training needs train and val; add annotations/{split}.json"
-            )
-    splits = read_split(layout, "train"), read_split(layout, "val")
+def _read_splits(layout: DatasetLayout, skip_bad: bool, say: Say) -> tuple[AnnotatedImages, AnnotatedImages]:
+    if "train" not in layout.splits:
+        there = ", ".join(layout.splits)
+        raise DataError(f"{layout.path} has no train split, training needs one, it has {there}; add it or name another")
+    splits = read_split(layout, "train", skip_bad=skip_bad), read_split(layout, "val", skip_bad=skip_bad)
     check_same_classes(dict(zip(("train", "val"), splits, strict=True)))
     for name, images in zip(("train", "val"), splits, strict=True):
         say_split(name, images, say)
@@ -122,14 +138,29 @@ def _read_splits(layout: CocoLayout, say: Say) -> tuple[AnnotatedImages, Annotat
     return splits
 
 
-def _source(config: Config, say: Say) -> LoadedModel | None:
-    """The model whose weights training starts from, or None for random ones."""
-    if config.weights == "default":
-        say("Weights: random, because this version bundles no model; start from one of yours by --weights FILE")
-        return None
+def _source(choices: Choices, say: Say) -> LoadedModel | None:
+    """The model whose weights training starts from, or None for random ones.
+
+    The bundled model is the start wherever nothing else is said; but where it does not exist, or another architecture
+    is asked for, the start is random, and `choices` say so, so that the run's config file means this run for good.
+    """
+    config = choices.config()
     if config.weights == "scratch":
         return None
-    return load_model(Path(config.weights))
+    if config.weights != DEFAULT_WEIGHTS:
+        return load_model(config.weights)
+    if bundled_weights() is None:
+        why = "this version bundles no model"
+    else:
+        bundled = load_model(DEFAULT_WEIGHTS)
+        asked = {key: getattr(config, key) for key in ("model", "backbone") if choices.origin(key) != "default"}
+        other = [name for key, name in asked.items() if name != getattr(bundled.recipe, key)]
+        if choices.origin("weights") != "default" or not other:
+            return bundled
+        why = f"the bundled model is {bundled.name}, without {' and '.join(other)}"
+    say(f"Weights: random, because {why}; start from one of yours by --weights FILE")
+    choices.say({"weights": "scratch"}, "auto")
+    return None
 
 
 def _adopted(choices: Choices, source: LoadedModel) -> dict[str, Any]:
@@ -192,11 +223,21 @@ def prepare_resumed(folder: RunFolder, say: Say) -> Prepared:
     return prepared
 
 
-def annotations_sha256(layout: CocoLayout) -> str:
-    """SHA-256 of the annotation files a run learns from and is judged by."""
+def annotations_sha256(layout: DatasetLayout) -> str:
+    """SHA-256 of the annotations a run learns from and is judged by."""
     digest = hashlib.sha256()
     for split in ("train", "val"):
-        digest.update(layout.splits[split].annotations.read_bytes())
+        for piece in layout.splits[split].content() if split in layout.splits else ():
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def kept_sha256(*splits: AnnotatedImages) -> str:
+    """SHA-256 of the ids of all images and annotations that were read; it tells what `skip_bad` left out."""
+    digest = hashlib.sha256()
+    for split in splits:
+        ids = [[image.id, *(annotation.id for annotation in image.annotations)] for image in split.images]
+        digest.update(json.dumps(ids).encode())
     return digest.hexdigest()
 
 

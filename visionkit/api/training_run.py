@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from visionkit.api.evaluate import detections_on, split_loader
-from visionkit.api.prepare import STATE_FORMAT, Prepared, Say, annotations_sha256, batch_plan
+from visionkit.api.prepare import STATE_FORMAT, Prepared, Say, annotations_sha256, batch_plan, kept_sha256
 from visionkit.api.training_samples import augment_settings, growth, sample_sheet
 from visionkit.build import save_model
 from visionkit.config import Config
@@ -23,6 +23,7 @@ from visionkit.engine.events import EpochDone, Event, Listener, Saved
 from visionkit.engine.run_folder import RunFolder
 from visionkit.engine.tensorboard import tensorboard_log
 from visionkit.engine.train import TrainingState, train
+from visionkit.errors import DataError, VisionkitError
 from visionkit.formats.records import AnnotatedImages
 from visionkit.metrics.coco_map import CocoScores, coco_scores
 from visionkit.nn.freeze import frozen_sha256, prove_frozen
@@ -40,6 +41,7 @@ class FinetuneResult:
         best_epoch: whose weights `best` holds.
         scores: of the best epoch, as the metrics file has them: AP, AP50, AP75, AR100, mean_iou_matched.
         frozen_sha256: of the frozen tensors, the same before and after; empty where nothing was frozen.
+        left_out: items of the data that `skip_bad` left out, each named in the log.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class FinetuneResult:
     best_epoch: int
     scores: dict[str, float | None]
     frozen_sha256: str
+    left_out: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -59,6 +62,7 @@ class FinetuneResult:
             "best_epoch": self.best_epoch,
             **self.scores,
             "frozen_sha256": self.frozen_sha256 or None,
+            "left_out": self.left_out,
         }
 
 
@@ -120,6 +124,7 @@ class RunParts:
             "training": state.to_dict(),
             "config": _flat(self.run.config),
             "data_sha256": self.data_sha256,
+            "kept_sha256": kept_sha256(self.run.train_images, self.run.val_images),
             "frozen_sha256": self.run.frozen_sha256,
         }
         save_state(self.folder.state, content)
@@ -140,7 +145,7 @@ def run_training(run: Prepared, folder: RunFolder, listen: Listener, say: Say) -
     """Train from wherever the prepared state is to the end, writing the files of the run as it goes.
 
     Raises:
-        VisionkitError: the loss is no longer finite, or frozen tensors moved.
+        VisionkitError: the loss is no longer finite, an image cannot be read any more, or frozen tensors moved.
     """
     state = run.state
     parts = RunParts.of(run, folder, listen)
@@ -154,16 +159,22 @@ def run_training(run: Prepared, folder: RunFolder, listen: Listener, say: Say) -
         first = [parts.view[key][0] for key in next(parts.plan.batches(0))[:16]]
         save_picture(folder.first_batch, sample_sheet(first, run.train_images.classes))
     with tensorboard_log(folder.tensorboard, log_event) if run.config.tensorboard else nullcontext(log_event) as told:
-        train(
-            state,
-            parts.batches,
-            run.config.train,
-            device=run.device,
-            evaluate=parts.evaluation(run.val_images),
-            save_state=parts.save_state,
-            save_epoch=parts.save_epoch,
-            listen=told,
-        )
+        try:
+            train(
+                state,
+                parts.batches,
+                run.config.train,
+                device=run.device,
+                evaluate=parts.evaluation(run.val_images),
+                save_state=parts.save_state,
+                save_epoch=parts.save_epoch,
+                listen=told,
+            )
+        except DataError as error:  # an image that is damaged within its pixels, or was changed since it was checked
+            raise VisionkitError(
+                f"{error}; training stopped, its last state is saved: once the image is put right, go on by "
+                f"--resume {folder.root}"
+            ) from error
     if run.frozen:
         for model in (state.model, state.average.model):
             prove_frozen(run.frozen_sha256, frozen_sha256(model, run.frozen))
@@ -178,6 +189,7 @@ def run_training(run: Prepared, folder: RunFolder, listen: Listener, say: Say) -
         best_epoch=best.get("epoch", 0),
         scores=_shown_scores(best),
         frozen_sha256=run.frozen_sha256,
+        left_out=len(run.left_out),
     )
 
 

@@ -16,8 +16,10 @@ from visionkit.cli.augment_preview import augment_preview
 from visionkit.cli.detect import detect
 from visionkit.cli.evaluate import evaluate
 from visionkit.cli.finetune import finetune
+from visionkit.cli.info import info
 from visionkit.cli.layers import layers
-from visionkit.cli.process import tune_process
+from visionkit.cli.models import models
+from visionkit.cli.process import silence_image_libraries, tune_process
 from visionkit.errors import VisionkitError
 
 app = typer.Typer(
@@ -34,6 +36,8 @@ app.command()(evaluate)
 app.command()(detect)
 app.command()(layers)
 app.command()(augment_preview)
+app.command()(models)
+app.command()(info)
 
 
 @app.callback(invoke_without_command=True)
@@ -49,6 +53,7 @@ def visionkit(version: bool = typer.Option(False, "--version", help="Print the v
 def main() -> None:
     """Run the command line; exits with 0, 1, 2, 3, 130 or 143 as README says."""
     tune_process()
+    silence_image_libraries()
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     try:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from visionkit.cli.options import AUGMENT_HELP, Debug, ImageSize, Json
+from visionkit.cli.left_out import LeftOut
+from visionkit.cli.options import AUGMENT_HELP, Debug, ImageSize, Json, SkipBad
 from visionkit.cli.progress import say
 from visionkit.errors import UsageError
 
@@ -23,6 +24,7 @@ def augment_preview(
     epoch: Annotated[int, typer.Option(help="The epoch whose first samples are shown, from 1.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of order and augmentation, as finetune takes it.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The picture; a new one under runs/augment-preview.")] = None,
+    skip_bad: SkipBad = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -35,6 +37,7 @@ def augment_preview(
 
     if data is not None and data_ is not None:
         raise UsageError(f"augment-preview shows one dataset, got {data} and --data {data_}; leave one out")
+    left_out = LeftOut()
     preview = job.augment_preview(
         data if data_ is None else data_,
         augment=augment,
@@ -44,11 +47,14 @@ def augment_preview(
         epoch=epoch,
         seed=seed,
         out=out,
+        skip_bad=skip_bad,
+        on_skip=left_out,
         say=say,
     )
     if json_:
         typer.echo(json.dumps(preview.to_json()))
-        return
-    typer.echo(f"Augmentation {in_words(preview.settings)}: {all_in_words(preview.settings)}")
-    samples = "1 sample" if preview.samples == 1 else f"{preview.samples} samples"
-    typer.echo(f"{samples} at {preview.image_size} px with {preview.objects} objects: {preview.picture}")
+    else:
+        typer.echo(f"Augmentation {in_words(preview.settings)}: {all_in_words(preview.settings)}")
+        samples = "1 sample" if preview.samples == 1 else f"{preview.samples} samples"
+        typer.echo(f"{samples} at {preview.image_size} px with {preview.objects} objects: {preview.picture}")
+    left_out.finish()

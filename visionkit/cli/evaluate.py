@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visionkit.cli.options import Debug, Device, ImageSize, Json, Threads
+from visionkit.cli.left_out import LeftOut
+from visionkit.cli.options import Debug, Device, ImageSize, Json, SkipBad, Threads
 from visionkit.cli.progress import image_progress, say
 from visionkit.errors import UsageError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    weights: Annotated[Path | None, typer.Option(help="A .safetensors file; with --data.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A .safetensors file; with --data; the bundled model.")] = None,
     data: Annotated[str | None, typer.Option(help="Dataset folder, or 'sample', 'sample-b'.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; val.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="COCO results file; with --annotations.")] = None,
@@ -29,6 +30,7 @@ def evaluate(
     threads: Threads = None,
     save_predictions: Annotated[Path | None, typer.Option(help="Write the detections as COCO results.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Draw truth beside detections of ten images here.")] = None,
+    skip_bad: SkipBad = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -36,6 +38,8 @@ def evaluate(
 
     Example: [bold]visionkit evaluate --weights runs/finetune/my-data-1/best.safetensors --data my-data[/bold]
     """
+    if weights is None and predictions is None and data is not None:
+        weights = Path("default")
     if (weights is None) == (predictions is None) or (predictions is None) != (annotations is None):
         raise UsageError(
             "evaluate takes either --weights FILE with --data DIR, or --predictions FILE with --annotations FILE"
@@ -56,8 +60,15 @@ def evaluate(
         raise UsageError(f"{', '.join(stray)} has no meaning with {given}, only with {other}; leave it out")
     from visionkit.api import evaluate as job
 
+    left_out = LeftOut()
     if predictions is not None and annotations is not None:
-        scores = job.evaluate_predictions(predictions, annotations, task=task or "bbox")  # type: ignore[arg-type]
+        scores = job.evaluate_predictions(
+            predictions,
+            annotations,
+            task=task or "bbox",  # type: ignore[arg-type]
+            skip_bad=skip_bad,
+            on_skip=left_out,
+        )
     else:
         assert weights is not None
         with image_progress("evaluating") as listen:
@@ -71,13 +82,16 @@ def evaluate(
                 threads=threads or 0,
                 save_predictions=save_predictions,
                 pictures=pictures,
+                skip_bad=skip_bad,
+                on_skip=left_out,
                 listen=listen,
                 say=say,
             )
     if json_:
-        typer.echo(json.dumps(scores.to_json()))
+        typer.echo(json.dumps(scores.to_json() | ({"left_out": left_out.count} if skip_bad else {})))
     else:
         _print(scores)
+    left_out.finish()
 
 
 SCORE_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")

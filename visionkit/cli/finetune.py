@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visionkit.cli.options import AUGMENT_HELP, Debug, Device, ImageSize, Json, Threads
+from visionkit.cli.left_out import LeftOut
+from visionkit.cli.options import AUGMENT_HELP, BACKBONE_HELP, Debug, Device, ImageSize, Json, SkipBad, Threads
 from visionkit.cli.progress import resume_advice, say, training_progress
+
+if TYPE_CHECKING:
+    from visionkit.api.training_run import FinetuneResult
 
 
 def finetune(
     data: Annotated[str | None, typer.Option(help="Dataset folder, or 'sample', 'sample-b'.")] = None,
     model: Annotated[str | None, typer.Option(help="Architecture: yolo or yolov1.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="csp-light, resnet18, resnet34 or resnet50.")] = None,
+    backbone: Annotated[str | None, typer.Option(help=BACKBONE_HELP)] = None,
     weights: Annotated[str | None, typer.Option(help="default, scratch, or a .safetensors file.")] = None,
     freeze: Annotated[
         list[str] | None, typer.Option(help="Units held still: 10, 0-4, backbone, all-but-head, none; repeatable.")
@@ -28,13 +32,16 @@ def finetune(
     batch: Annotated[int | None, typer.Option("--batch", "--batch-size", help="Images a step.")] = None,
     imgsz: ImageSize = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="muon, adamw or sgd.")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="muon, adamw, adam, sgd, momentum, nesterov, adagrad, rmsprop or adadelta.")
+    ] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many evaluations without a better AP.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.")] = None,
     augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,
     cache: Annotated[
         str | None, typer.Option(help="Decoded images kept in memory: ram, off, or auto, where they fit easily.")
     ] = None,
+    skip_bad: SkipBad = False,
     amp: Annotated[bool | None, typer.Option(help="bf16 where the hardware has it.")] = None,
     tensorboard: Annotated[bool | None, typer.Option(help="Write curves for TensorBoard too.")] = None,
     device: Device = None,
@@ -69,12 +76,14 @@ def finetune(
         "seed": seed,
         "augment": augment,
         "cache": cache,
+        "skip_bad": skip_bad or None,
         "amp": amp,
         "tensorboard": tensorboard,
         "device": device,
         "threads": threads,
         "workers": workers,
     }
+    left_out = LeftOut()
     with training_progress() as listen, resume_advice(listen) as listen_and_note:
         result = job.finetune(
             data,
@@ -86,13 +95,19 @@ def finetune(
             dry_run=dry_run,
             listen=listen_and_note,
             say=say,
+            on_skip=left_out,
             **flags,
         )
     if result is None:
         return
     if json_:
         typer.echo(json.dumps(result.to_json()))
-        return
+    else:
+        _print(result)
+    left_out.finish(all_named=str(result.folder / "log.txt"))
+
+
+def _print(result: FinetuneResult) -> None:
     shown = "  ".join(f"{name} {value:.4f}" for name, value in result.scores.items() if value is not None)
     typer.echo(f"Best epoch {result.best_epoch} of {result.epochs}: {shown}")
     typer.echo(f"Weights: {result.best}")

@@ -8,14 +8,12 @@ from typing import Annotated
 
 import typer
 
-from visionkit.cli.options import Debug, Json
+from visionkit.cli.options import BACKBONE_HELP, Debug, Json
 
 
 def layers(
     model: Annotated[str, typer.Argument(help="A model's name or a weights file.")] = "yolo",
-    backbone: Annotated[
-        str, typer.Option(help="For a model by name: csp-light, resnet18, resnet34 or resnet50.")
-    ] = "csp-light",
+    backbone: Annotated[str, typer.Option(help=f"For a model by name: {BACKBONE_HELP}")] = "csp-light",
     freeze: Annotated[list[str] | None, typer.Option(help="Mark what this --freeze would hold still.")] = None,
     imgsz: Annotated[int, typer.Option("--imgsz", "--img", help="Image side for the output shapes, pixels.")] = 640,
     json_: Json = False,

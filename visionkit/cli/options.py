@@ -6,9 +6,13 @@ from typing import Annotated
 
 import typer
 
+from visionkit.backbones.names import BACKBONE_CHOICES
+
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 ImageSize = Annotated[int | None, typer.Option("--imgsz", "--img", help="Side of the square network input, pixels.")]
+BACKBONE_HELP = f"{BACKBONE_CHOICES}."
 AUGMENT_HELP = "none, light, heavy, or a YAML file: base (heavy) and the settings that differ from it."
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave items in error out of the data, by name; exit 3.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from visionkit.errors import UsageError
-from visionkit.types import Unit
+from visionkit.types import Level, Unit
 
 
 def model_units(model: nn.Module, parts: Sequence[str]) -> tuple[Unit, ...]:
@@ -23,6 +23,23 @@ def model_units(model: nn.Module, parts: Sequence[str]) -> tuple[Unit, ...]:
             if any(True for _ in child.parameters()):  # where nothing is learnt there is nothing to freeze
                 units.append(Unit(f"{part}.{name}", (f"{part}.{name}",)))
     return tuple(units)
+
+
+def require_strides(model: str, levels: Sequence[Level], needed: Sequence[int]) -> None:
+    """A backbone must have a level of each of these strides.
+
+    Args:
+        model: its name, as users know it.
+
+    Raises:
+        UsageError: one is missing.
+    """
+    strides = [level.stride for level in levels]
+    if not set(needed) <= set(strides):
+        wants, has = (", ".join(map(str, of)) for of in (needed, strides))
+        raise UsageError(
+            f"model {model} needs a backbone with maps of stride {wants}, but this one has {has}; choose another"
+        )
 
 
 def require_input_size(images: Tensor, stride: int) -> None:

@@ -16,16 +16,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from visionkit.models.assembly import model_units, require_input_size
+from visionkit.models.assembly import model_units, require_input_size, require_strides
 from visionkit.nn.conv import ConvNormAct
 from visionkit.nn.normalize import Normalize
 from visionkit.nn.pan import PathAggregation
 from visionkit.ops.anchors import anchor_points
 from visionkit.ops.box_coding import decode_distances, encode_distances, expected_distances
-from visionkit.ops.losses import ciou_loss, classification_loss, distribution_focal_loss
+from visionkit.ops.losses import BOX_LOSSES, classification_loss, distribution_focal_loss
 from visionkit.ops.matching import IGNORE, POSITIVE, match_task_aligned
 from visionkit.ops.nms import multiclass_nms
-from visionkit.types import Detections, Level, Losses, Target, Unit
+from visionkit.types import ClassRows, Detections, Level, Losses, Target, Unit
 
 BINS = 16
 """Whole numbers of the distance distributions: a side is at most 15 strides from its point."""
@@ -118,6 +118,7 @@ class Yolo(nn.Module):
         backbone: publishes `levels` and `units`; its forward returns one map a level.
         classes: K, number of classes.
         neck_widths: channels of the neck's levels; the backbone's own, up to 64, 128, 256, where not given.
+        box_loss: a key of `BOX_LOSSES`.
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
@@ -129,9 +130,11 @@ class Yolo(nn.Module):
         *,
         neck_widths: Sequence[int] | None = None,
         weights: LossWeights | None = None,
+        box_loss: str = "ciou",
     ) -> None:
         super().__init__()
         levels: tuple[Level, ...] = backbone.levels  # type: ignore[assignment]
+        require_strides("yolo", levels, (8, 16, 32))
         widths = neck_widths or [min(level.channels, 64 * 2**p) for p, level in enumerate(levels)]
         self.normalize = Normalize()
         self.backbone = backbone
@@ -139,11 +142,18 @@ class Yolo(nn.Module):
         self.head = YoloHead(self.neck.levels, classes)
         self.classes = classes
         self.weights = weights or LossWeights()
+        self.box_loss = BOX_LOSSES[box_loss]
 
     @property
     def units(self) -> tuple[Unit, ...]:
         """The backbone's units, then the direct children of neck and head that learn: what `--freeze` counts."""
         return model_units(self, ("neck", "head"))
+
+    @property
+    def class_rows(self) -> dict[str, ClassRows]:
+        """By name, the tensors with rows for each class: of each level's predictor."""
+        predictors = self.head.class_predictors.state_dict()
+        return {f"head.class_predictors.{name}": ClassRows() for name in predictors}
 
     @property
     def stride(self) -> int:
@@ -170,7 +180,7 @@ class Yolo(nn.Module):
         points, strides = outputs.points[point], outputs.strides[point]
         side_logits = outputs.side_logits[image, point]
         boxes = decode_distances(expected_distances(side_logits), points, strides)
-        box_loss = (ciou_loss(boxes, truth.boxes) * truth.quality).sum()
+        box_loss = (self.box_loss(boxes, truth.boxes) * truth.quality).sum()
         distances = encode_distances(truth.boxes, points, strides)
         side_loss = (distribution_focal_loss(side_logits, distances) * truth.quality).sum()
 

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from visionkit.models.assembly import model_units, require_input_size
+from visionkit.models.assembly import model_units, require_input_size, require_strides
 from visionkit.nn.normalize import Normalize
 from visionkit.ops.anchors import anchor_points
 from visionkit.ops.boxes import box_area, box_iou
 from visionkit.ops.nms import multiclass_nms
-from visionkit.types import Detections, Level, Losses, Target, Unit
+from visionkit.types import ClassRows, Detections, Level, Losses, Target, Unit
 
 BOXES_A_CELL = 2
 IMAGE_SIDE = 448
@@ -158,6 +158,7 @@ class YoloV1(nn.Module):
     def __init__(self, backbone: nn.Module, classes: int, *, weights: LossWeights | None = None) -> None:
         super().__init__()
         levels: tuple[Level, ...] = backbone.levels  # type: ignore[assignment]
+        require_strides("yolov1", levels, (32,))
         self.normalize = Normalize()
         self.backbone = backbone
         self.head = YoloV1Head(levels[-1], classes)
@@ -168,6 +169,11 @@ class YoloV1(nn.Module):
     def units(self) -> tuple[Unit, ...]:
         """The backbone's units, then the direct children of the head: what `--freeze` counts."""
         return model_units(self, ("head",))
+
+    @property
+    def class_rows(self) -> dict[str, ClassRows]:
+        """By name, the tensors with rows for each class."""
+        return {f"head.class_predictors.{name}": ClassRows() for name in ("weight", "bias")}
 
     @property
     def stride(self) -> int:

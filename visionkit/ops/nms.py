@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+from functools import cache
+from pathlib import Path
+
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 
 def nms_per_class(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Tensor:
@@ -27,6 +30,33 @@ def nms_per_class(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> 
     return keep[scores[keep].argsort(descending=True, stable=True)]
 
 
+def nms(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
+    """Indices [M] of the boxes that no better box overlaps by more than `iou`, best score first, by torchvision.
+
+    Args:
+        boxes: f32 [N, 4] x1 y1 x2 y2.
+        scores: f32 [N].
+    """
+    _load_torchvision_operators()
+    kept: Tensor = torch.ops.torchvision.nms(boxes, scores, iou)
+    return kept
+
+
+@cache
+def _load_torchvision_operators() -> None:
+    """Load torchvision's compiled operators alone: importing all of torchvision takes longer than importing torch."""
+    found = importlib.util.find_spec("torchvision")
+    folders = (found.submodule_search_locations if found else None) or ()
+    for library in (file for folder in folders for file in Path(folder).glob("_C*") if file.suffix in (".so", ".pyd")):
+        try:
+            torch.ops.load_library(library)
+        except OSError:
+            continue
+        if hasattr(torch.ops.torchvision, "nms"):
+            return
+    import torchvision  # noqa: F401, PLC0415
+
+
 def multiclass_nms(
     boxes: Tensor, scores: Tensor, *, score: float, iou: float, max_det: int, candidates: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -35,7 +65,7 @@ def multiclass_nms(
     A box may stand for several classes.
 
     Args:
-        boxes: f32 [N, 4] x1 y1 x2 y2.
+        boxes: f32 [N, 4] x1 y1 x2 y2, or [N, K, 4] where each class has a box of its own.
         scores: f32 [N, K].
         score: lowest score kept.
         iou: overlap above which the worse box of a class goes, in [0, 1].
@@ -50,5 +80,6 @@ def multiclass_nms(
     if len(confidence) > candidates:
         confidence, best = confidence.topk(candidates)
         box, label = box[best], label[best]
-    keep = nms_per_class(boxes[box], confidence, label, iou)[:max_det]
-    return boxes[box[keep]], confidence[keep], label[keep]
+    chosen = boxes[box] if boxes.ndim == 2 else boxes[box, label]
+    keep = nms_per_class(chosen, confidence, label, iou)[:max_det]
+    return chosen[keep], confidence[keep], label[keep]

@@ -1,0 +1,164 @@
+"""With torchvision's weights our detectors say what torchvision's say."""
+
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+
+from tests.reference_data import reference_data
+from visionkit.errors import CheckpointError
+from visionkit.models.torchvision_models import TORCHVISION_MODELS, TorchvisionName
+from visionkit.models.torchvision_names import from_torchvision, our_name
+
+LABELS = 8  # torchvision's, background counted
+SIDE = 160
+# What is padding differs from image to image.
+SIZES = ((160, 160), (120, 160), (160, 107))
+DEVIATIONS = {"cls_logits": 1.5, "cls_score": 1.5, "bbox_pred": 0.5, "bbox_reg": 0.5}
+
+
+def photos() -> Tensor:
+    """u8 [3, 3, SIDE, SIDE]: photos in the upper left, noise where there is none: in a flat area all places say the
+    same, and what comes first of equals is chance in torchvision."""
+    folder = reference_data("photos")
+    images = torch.randint(256, (len(SIZES), 3, SIDE, SIDE), dtype=torch.uint8)
+    for image, name, (height, width) in zip(images, ("bus.jpg", "desk.jpg", "tennis.jpg"), SIZES, strict=True):
+        pixels = cv2.resize(cv2.imread(str(folder / name)), (width, height), interpolation=cv2.INTER_AREA)
+        image[:, :height, :width] = torch.from_numpy(pixels[..., ::-1].copy()).permute(2, 0, 1)
+    return images
+
+
+@torch.no_grad()
+def with_something_to_say(network: Any, x: Tensor) -> Any:
+    """Random weights under which places, anchors and classes differ: norms measured on these images, and each number
+    predicted with mean 0 and the deviation of `DEVIATIONS` over places."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+            module.train()
+    network.backbone(x)
+    network.eval()
+    predictors = {name: m for name, m in network.named_modules() if name.rpartition(".")[2] in DEVIATIONS}
+    for name, predictor in predictors.items():
+        nn.init.normal_(predictor.weight, std=0.01)
+        predictor.register_forward_hook(lambda _, __, output, name=name: said[name].append(output))
+    for stage in ("rpn.", ""):  # regions follow from proposals
+        said: dict[str, list[Tensor]] = {name: [] for name in predictors}
+        torchvision_says(network, x)
+        for name, predictor in predictors.items():
+            if name.startswith(stage):
+                wanted = DEVIATIONS[name.rpartition(".")[2]] * (10 if name.endswith("box_predictor.bbox_pred") else 1)
+                everywhere = torch.cat([output.movedim(1, -1).flatten(0, -2) for output in said[name]])
+                deviation, mean = torch.std_mean(everywhere, 0)
+                predictor.bias.sub_(mean).mul_(wanted / deviation)
+                predictor.weight *= (wanted / deviation).view(-1, *[1] * (predictor.weight.ndim - 1))
+    return network
+
+
+@torch.no_grad()
+def torchvision_says(network: Any, x: Tensor) -> list[dict[str, Tensor]]:
+    """Detections of normalised images, without torchvision's own resizing."""
+    images = ImageList(x, list(SIZES))
+    features = network.backbone(x)
+    if hasattr(network, "rpn"):
+        proposals, _ = network.rpn(images, features)
+        return network.roi_heads(features, proposals, images.image_sizes)[0]
+    maps = list(features.values())
+    outputs = network.head(maps)
+    per_cell = network.anchor_generator.num_anchors_per_location()[0]
+    counts = [per_cell * f.shape[2] * f.shape[3] for f in maps]
+    anchors = [list(a.split(counts)) for a in network.anchor_generator(images, maps)]
+    split = {name: list(value.split(counts, 1)) for name, value in outputs.items()}
+    return network.postprocess_detections(split, anchors, images.image_sizes)
+
+
+def pair(name: TorchvisionName) -> tuple[Any, Any, Tensor]:
+    """torchvision's model and ours with the same weights, and images.
+
+    The wide heads take most of the time: of ResNet's they are given the best 60 proposals an image, by both.
+    """
+    torch.manual_seed(1)
+    images = photos()
+    labels = range(1, LABELS) if name.startswith("faster") else range(LABELS)
+    ours: Any = TORCHVISION_MODELS[name](len(labels)).eval()
+    theirs = getattr(torchvision.models.detection, name)(weights=None, weights_backbone=None, num_classes=LABELS)
+    if name.startswith("fasterrcnn_resnet50"):
+        theirs.rpn._post_nms_top_n = {"training": 60, "testing": 60}
+        ours.rpn.settings = replace(ours.rpn.settings, after_nms=(60, 60))
+    theirs = with_something_to_say(theirs, ours.normalize(images))
+    ours.load_state_dict(from_torchvision(theirs.state_dict(), labels))
+    return theirs, ours, images
+
+
+def rows(boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+    """[N, 6] of score, label and box, best first.
+
+    Scores in single precision are often equal, and those of regions beyond the last pixel of a coarse map always are.
+    Which of equals comes first, or is the last that max_det admits, is chance in torchvision (its sort is not stable):
+    here they are in the order of label and box, without those that are equal to the last.
+    """
+    found = torch.cat((scores[:, None], labels[:, None].float(), boxes), 1)
+    found = found[scores > scores.min() + 1e-6]
+    return torch.tensor(sorted(found.tolist(), key=lambda row: (-round(row[0], 6), *row[1:])))
+
+
+@pytest.mark.parametrize("name", TORCHVISION_MODELS)
+def test_same_boxes_in_the_same_order(name: TorchvisionName) -> None:
+    theirs, ours, images = pair(name)
+    expected = torchvision_says(theirs, ours.normalize(images))
+    with torch.no_grad():
+        outputs = ours(images, SIZES)
+        found = ours.predict(outputs, candidates=100_000) if name.startswith("faster") else ours.predict(outputs)
+    first_label = 1 if name.startswith("faster") else 0
+    assert sum(len(one.scores) for one in found) >= 200, [len(one.scores) for one in found]
+    for one, other in zip(found, expected, strict=True):
+        assert len(one.scores) == len(other["scores"])
+        mine, wanted = rows(one.boxes, one.scores, one.labels + first_label), rows(**other)
+        assert torch.equal(mine[:, 1], wanted[:, 1])
+        torch.testing.assert_close(mine[:, 0], wanted[:, 0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(mine[:, 2:], wanted[:, 2:], rtol=0, atol=1e-3)
+
+
+# Names ----------------------------------------------------------------------------------------------------------------
+
+
+def test_names_of_old_checkpoints() -> None:
+    assert our_name("backbone.fpn.inner_blocks.2.bias") == "neck.inner_blocks.2.0.bias"
+    assert our_name("rpn.head.conv.weight") == our_name("rpn.head.conv.0.0.weight") == "rpn.tower.0.0.weight"
+    assert our_name("head.regression_head.conv.6.bias") == "head.box_tower.3.0.bias"
+
+
+def test_a_name_that_is_not_known() -> None:
+    message = "the weights have a tensor 'roi_heads.keypoint_head.0.weight', which no known detector of torchvision has"
+    with pytest.raises(CheckpointError, match=message):
+        from_torchvision({"roi_heads.keypoint_head.0.weight": torch.zeros(1)}, [1])
+
+
+def test_rows_of_an_rcnn_head() -> None:
+    # Row r of the classes says r, row r of the boxes too: torchvision's labels 0 (background), 1, 2.
+    state = {
+        f"roi_heads.box_predictor.{predictor}.{kind}": torch.arange(float(rows))
+        for predictor, rows in (("cls_score", 3), ("bbox_pred", 12))
+        for kind in ("weight", "bias")
+    }
+    ours = from_torchvision(state, [2, 1])
+    assert ours["head.class_predictor.weight"].tolist() == [2, 1, 0]
+    assert ours["head.box_predictor.bias"].tolist() == [8, 9, 10, 11, 4, 5, 6, 7]
+    with pytest.raises(CheckpointError, match=r"the weights have labels 0 to 2, got 3; name labels they have"):
+        from_torchvision(state, [1, 3])
+
+
+def test_rows_of_a_retinanet_head() -> None:
+    # Two anchors of three labels; the boxes belong to no class.
+    state = {
+        **{f"head.classification_head.cls_logits.{kind}": torch.arange(6.0) for kind in ("weight", "bias")},
+        **{f"head.regression_head.bbox_reg.{kind}": torch.arange(8.0) for kind in ("weight", "bias")},
+    }
+    ours = from_torchvision(state, [2, 1])
+    assert ours["head.class_predictor.bias"].tolist() == [2, 1, 5, 4]
+    assert ours["head.box_predictor.weight"].tolist() == list(range(8))

@@ -1,0 +1,168 @@
+"""Faster R-CNN: a network that proposes regions, and a head that says what is in them, on the same feature maps.
+
+Source: Ren et al. 2015, Faster R-CNN; on several maps as in Lin et al. 2017, Feature Pyramid Networks, section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from visionkit.models.assembly import model_units, require_input_size
+from visionkit.models.roi_head import RoiHead, RoiOutputs, RoiSettings, light_tower
+from visionkit.models.rpn import ProposalSettings, RegionProposals, RpnOutputs
+from visionkit.nn.fpn import FeaturePyramid
+from visionkit.nn.normalize import Normalize
+from visionkit.nn.norms import group_norm
+from visionkit.types import ClassRows, Detections, Level, Losses, Target, Unit
+
+LIGHT_WIDTH = 96
+LIGHT_FEATURES = 256
+LIGHT_PROPOSALS = ProposalSettings(before_nms=(500, 300), after_nms=(300, 300))
+LIGHT_REGIONS = RoiSettings(sampled=64, sampling=1)
+"""As many regions an image as Fast R-CNN (section 2.3). One point a bin, because on a CPU the gradient of RoIAlign is a
+slow scatter: with 128 regions and four points it took half of a step."""
+
+SIZES_IN_STRIDES = (2.5, 4.0)
+"""Anchors of the light form, in strides of their level: the sizes of all levels are each 1.6 times the one before or
+a little less."""
+
+
+@dataclass(frozen=True, slots=True)
+class FasterRcnnOutputs:
+    """What the network says of B images, before any decision.
+
+    Args:
+        proposals: of all anchors.
+        regions: of the regions that were proposed, or drawn from the proposals and the truth.
+        maps: of the neck, for heads that read further regions.
+        sizes: H and W of each image in pixels, without padding.
+    """
+
+    proposals: RpnOutputs
+    regions: RoiOutputs
+    maps: tuple[Tensor, ...]
+    sizes: tuple[tuple[int, int], ...]
+
+
+class FasterRcnn(nn.Module):
+    """A backbone, a feature pyramid, region proposals and the R-CNN head.
+
+    Where no parts are given they are light: narrow, 300 proposals, 64 regions an image to learn from. The form of the
+    papers is in `visionkit.models.torchvision_models`.
+
+    Args:
+        backbone: publishes `levels` and `units`; its forward returns one map a level.
+        classes: K, number of classes, without background.
+        neck: publishes `levels`, all of one width; `nn.single_map.SingleMap` makes this a detector of one level.
+        rpn: of the neck's levels.
+        head: reads regions from the first of them.
+
+    `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
+    """
+
+    draws_regions = True
+    """`forward` wants the targets while learning."""
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        classes: int,
+        *,
+        neck: nn.Module | None = None,
+        rpn: RegionProposals | None = None,
+        head: RoiHead | None = None,
+    ) -> None:
+        super().__init__()
+        levels: tuple[Level, ...] = backbone.levels  # type: ignore[assignment]
+        self.normalize = Normalize()
+        self.backbone = backbone
+        self.neck = neck or FeaturePyramid(levels, LIGHT_WIDTH, norm=nn.BatchNorm2d, extra="pool")
+        of_neck: tuple[Level, ...] = self.neck.levels  # type: ignore[assignment]
+        self.rpn = rpn or _light_proposals(of_neck)
+        self.head = head or _light_head(of_neck[: len(levels)], classes)
+        self.classes = classes
+        # Coarser maps than the backbone's end where they end; the backbone's own must fit.
+        self.stride = max(level.stride for level in levels)
+        """Image sides must be divisible by this many pixels."""
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """The backbone's units, then the direct children of neck, rpn and head that learn: what `--freeze` counts."""
+        return model_units(self, ("neck", "rpn", "head"))
+
+    @property
+    def class_rows(self) -> dict[str, ClassRows]:
+        """By name, the tensors with rows for each class."""
+        return {f"head.{name}": rows for name, rows in self.head.class_rows.items()}
+
+    def forward(
+        self,
+        images: Tensor,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        targets: Sequence[Target] | None = None,
+    ) -> FasterRcnnOutputs:
+        """u8 or float images [B, 3, H, W] in 0..255 -> raw outputs.
+
+        Args:
+            sizes: H and W of each image without padding, to which proposals are cut; the whole where not given.
+            targets: where given, regions are drawn for learning from proposals and true boxes: which ones depends on
+                the seed torch was last given (`visionkit.ops.sampling.step_key`). Else all proposals are regions.
+
+        Raises:
+            UsageError: H or W is not divisible by the backbone's coarsest stride.
+        """
+        require_input_size(images, self.stride)
+        whole = (images.shape[-2], images.shape[-1])
+        within = tuple(sizes) if sizes is not None else (whole,) * len(images)
+        maps = self.neck(self.backbone(self.normalize(images)))
+        proposals = self.rpn(maps, whole)
+        regions = self.rpn.propose(proposals, within, learning=targets is not None)
+        if targets is not None:
+            regions = self.head.sample(regions, targets)
+        return FasterRcnnOutputs(proposals, self.head(maps, regions), tuple(maps), within)
+
+    def loss(self, outputs: FasterRcnnOutputs, targets: Sequence[Target]) -> Losses:
+        """The two losses of the proposals and the two of the regions, all of weight one.
+
+        Source: Ren et al. 2015, equation 1; Girshick 2015, Fast R-CNN, equation 1.
+        """
+        objectness, proposal = self.rpn.loss(outputs.proposals, targets)
+        class_loss, box_loss = self.head.loss(outputs.regions, targets)
+        return Losses({"objectness": objectness, "proposal": proposal, "class": class_loss, "box": box_loss})
+
+    @torch.no_grad()
+    def predict(
+        self,
+        outputs: FasterRcnnOutputs,
+        *,
+        score: float = 0.05,
+        iou: float = 0.5,
+        max_det: int = 100,
+        candidates: int = 3000,
+    ) -> list[Detections]:
+        """Decisions, one Detections an image: every (region, class) of at least `score`, suppressed per class.
+
+        Args:
+            score: lowest score kept.
+            iou: overlap above which the worse box of a class goes.
+            max_det: most detections an image.
+            candidates: most (region, class) pairs that enter suppression, best first; bounds the time.
+        """
+        return self.head.predict(
+            outputs.regions, outputs.sizes, score=score, iou=iou, max_det=max_det, candidates=candidates
+        )
+
+
+def _light_proposals(levels: Sequence[Level]) -> RegionProposals:
+    sizes = [[share * level.stride for share in SIZES_IN_STRIDES] for level in levels]
+    # Groups, not the batch: the tower sees maps of all levels, whose statistics differ.
+    return RegionProposals(levels, sizes, norm=group_norm, settings=LIGHT_PROPOSALS)
+
+
+def _light_head(levels: Sequence[Level], classes: int) -> RoiHead:
+    tower = light_tower(levels[0].channels, LIGHT_REGIONS.size, LIGHT_FEATURES)
+    return RoiHead(levels, classes, tower, LIGHT_FEATURES, settings=LIGHT_REGIONS)

@@ -1,0 +1,245 @@
+"""The head of the R-CNN family: what is in a region of interest, and where exactly.
+
+Source: Girshick 2015, Fast R-CNN, sections 2.1 to 2.3.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from visionkit.nn.activations import ACTIVATIONS
+from visionkit.nn.conv import conv_layers
+from visionkit.nn.norms import Norm
+from visionkit.ops.box_coding import DeltaWeights, decode_deltas, encode_deltas
+from visionkit.ops.boxes import clip_boxes
+from visionkit.ops.iou_matching import match_by_iou
+from visionkit.ops.losses import cross_entropy_loss, smooth_l1_loss
+from visionkit.ops.matching import IGNORE, POSITIVE
+from visionkit.ops.nms import multiclass_nms
+from visionkit.ops.roi import Pooling, roi_features
+from visionkit.ops.sampling import balanced_sample, step_key
+from visionkit.types import ClassRows, Detections, Level, Target
+
+DELTA_WEIGHTS: DeltaWeights = (10.0, 10.0, 5.0, 5.0)
+"""Over the deviations of a proposal's deltas, so that they vary as a normalised output should."""
+
+LEAST_SIDE = 1e-2
+"""Boxes with a shorter side, in pixels, are never detections: nothing of them is in the image."""
+
+BETA = 1 / 9
+"""Where the box loss becomes a line, in units of the deltas, as the authors' code has it."""
+
+SAMPLING_STAGE = 1
+"""Tells the random draws of this stage from those of the proposals."""
+
+NO_CLASS = -1
+"""Stands for the class of an ignored region."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoiSettings:
+    """Which regions are learnt from, and how features are read.
+
+    Args:
+        sampled: regions an image that the loss counts.
+        positive_share: most of them that are positive.
+        positive: IoU with a truth from which on a region is positive; below it is background.
+        size: bins on each side of a region.
+        sampling, pooling: as `roi_features` takes them.
+    """
+
+    sampled: int = 512
+    positive_share: float = 0.25
+    positive: float = 0.5
+    size: int = 7
+    sampling: int = 2
+    pooling: Pooling = "align"
+
+
+@dataclass(frozen=True, slots=True)
+class RoiOutputs:
+    """What the head says of R regions of the images of a batch.
+
+    Args:
+        boxes: f32 [R, 4], the regions in pixels.
+        image: i64 [R], which image each is in.
+        class_logits: [R, K + 1]; the last is that of background.
+        deltas: [R, K, 4], from the region to the box of each class.
+    """
+
+    boxes: Tensor
+    image: Tensor
+    class_logits: Tensor
+    deltas: Tensor
+
+
+def light_tower(width: int, size: int, features: int = 256) -> nn.Sequential:
+    """Two fully connected layers, narrow, each with a norm over its features.
+
+    The two layers of 1024 of Feature Pyramid Networks on 512 regions are most of the time that such a detector takes to
+    learn. Layer normalisation rather than batch normalisation: a quarter of the regions are objects while learning and
+    few while predicting.
+    """
+    act = ACTIVATIONS["hard-swish"]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for in_features in (width * size * size, features):
+        layers += [nn.Linear(in_features, features, bias=False), nn.LayerNorm(features), act(features)]
+    return nn.Sequential(*layers)
+
+
+def two_layer_tower(width: int, size: int, features: int = 1024) -> nn.Sequential:
+    """Two wide fully connected layers. Source: Lin et al. 2017, Feature Pyramid Networks, section 4.2."""
+    return nn.Sequential(
+        OrderedDict(
+            flatten=nn.Flatten(),
+            fc6=nn.Linear(width * size * size, features),
+            act6=nn.ReLU(inplace=True),
+            fc7=nn.Linear(features, features),
+            act7=nn.ReLU(inplace=True),
+        )
+    )
+
+
+def convolution_tower(width: int, size: int, norm: Norm, depth: int = 4, features: int = 1024) -> nn.Sequential:
+    """3x3 convolutions, then one fully connected layer. Source: Wu and He 2018, Group Normalization, section 4.2."""
+    relu = ACTIVATIONS["relu"]
+    tower = nn.Sequential(
+        *(nn.Sequential(*conv_layers(width, width, 3, norm=norm, activation=relu)) for _ in range(depth)),
+        nn.Flatten(),
+        nn.Linear(width * size * size, features),
+        nn.ReLU(inplace=True),
+    )
+    for module in tower.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return tower
+
+
+class RoiHead(nn.Module):
+    """Features of regions through a tower into a class predictor, with background, and a box predictor a class.
+
+    Args:
+        levels: of the maps that regions are read from, all of one width, fine to coarse.
+        classes: K, without background.
+        tower: features [R, C, size, size] -> [R, `features`].
+        features: what the tower returns for a region.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[Level],
+        classes: int,
+        tower: nn.Module,
+        features: int,
+        *,
+        settings: RoiSettings | None = None,
+    ) -> None:
+        super().__init__()
+        self.strides = tuple(level.stride for level in levels)
+        self.tower = tower
+        self.class_predictor = nn.Linear(features, classes + 1)
+        self.box_predictor = nn.Linear(features, 4 * classes)
+        self.settings = settings or RoiSettings()
+        # Fast R-CNN, section 2.3, "SGD hyper-parameters".
+        for predictor, deviation in ((self.class_predictor, 0.01), (self.box_predictor, 0.001)):
+            nn.init.normal_(predictor.weight, std=deviation)
+            nn.init.zeros_(predictor.bias)
+
+    @property
+    def class_rows(self) -> dict[str, ClassRows]:
+        """By name, the tensors with rows for each class."""
+        rows = {"class_predictor": ClassRows(after=1), "box_predictor": ClassRows(each=4)}
+        return {f"{predictor}.{name}": where for predictor, where in rows.items() for name in ("weight", "bias")}
+
+    @torch.no_grad()
+    def sample(self, proposals: Sequence[Tensor], targets: Sequence[Target]) -> list[Tensor]:
+        """Of each image's proposals and true boxes a random few to learn from, [M, 4] each.
+
+        The true boxes are among them, so that a fresh network has something to learn from.
+        """
+        settings, sampled = self.settings, []
+        for b, (proposed, target) in enumerate(zip(proposals, targets, strict=True)):
+            boxes = torch.cat((proposed, target.boxes[~target.ignore]))
+            _, label = self._match(boxes, target)
+            key = step_key(SAMPLING_STAGE, b)
+            sampled.append(boxes[balanced_sample(label, settings.sampled, settings.positive_share, key)])
+        return sampled
+
+    def forward(self, maps: Sequence[Tensor], regions: Sequence[Tensor]) -> RoiOutputs:
+        """Maps [B, C, H, W], of which the first P are read, and regions [N, 4] of each image -> raw outputs."""
+        counts = torch.tensor([len(boxes) for boxes in regions], device=maps[0].device)
+        image = torch.arange(len(regions), device=maps[0].device).repeat_interleave(counts)
+        boxes = torch.cat(list(regions))
+        features = self.tower(self.features(maps, boxes, image))
+        deltas = self.box_predictor(features).unflatten(1, (-1, 4))
+        return RoiOutputs(boxes, image, self.class_predictor(features), deltas)
+
+    def features(self, maps: Sequence[Tensor], boxes: Tensor, image: Tensor) -> Tensor:
+        """What the tower is given: [R, C, size, size]."""
+        settings = self.settings
+        return roi_features(
+            maps[: len(self.strides)],
+            self.strides,
+            boxes,
+            image,
+            size=settings.size,
+            sampling=settings.sampling,
+            pooling=settings.pooling,
+        )
+
+    def loss(self, outputs: RoiOutputs, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
+        """Class and box loss, each over the number of regions that are not ignored. Source: section 2.3, equation 1."""
+        background = outputs.class_logits.shape[1] - 1
+        classes = torch.full_like(outputs.image, background)
+        gt_boxes = torch.zeros_like(outputs.boxes)
+        for b, target in enumerate(targets):
+            region = (outputs.image == b).nonzero().squeeze(1)
+            gt_index, label = self._match(outputs.boxes[region], target)
+            classes[region[label == IGNORE]] = NO_CLASS
+            positive, truth = region[label == POSITIVE], gt_index[label == POSITIVE]
+            classes[positive] = target.labels[truth]
+            gt_boxes[positive] = target.boxes[truth]
+
+        normaliser = (classes != NO_CLASS).sum().clamp(min=1)
+        class_loss = cross_entropy_loss(outputs.class_logits, classes, ignore_index=NO_CLASS).sum() / normaliser
+        positive = ((classes != NO_CLASS) & (classes != background)).nonzero().squeeze(1)
+        wanted = encode_deltas(gt_boxes[positive], outputs.boxes[positive], DELTA_WEIGHTS)
+        box_loss = smooth_l1_loss(outputs.deltas[positive, classes[positive]], wanted, BETA).sum() / normaliser
+        return class_loss, box_loss
+
+    def _match(self, boxes: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        threshold = self.settings.positive
+        return match_by_iou(boxes, target.boxes, target.ignore, positive=threshold, background=threshold)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        outputs: RoiOutputs,
+        sizes: Sequence[tuple[int, int]],
+        *,
+        score: float,
+        iou: float,
+        max_det: int,
+        candidates: int,
+    ) -> list[Detections]:
+        """Decisions, one Detections an image: each region's box of each class, cut to the image, suppressed per class.
+
+        Args:
+            sizes: H and W of each image, without padding.
+        """
+        boxes = decode_deltas(outputs.deltas, outputs.boxes[:, None], DELTA_WEIGHTS)
+        scores = outputs.class_logits.float().softmax(1)[:, :-1]
+        found = []
+        for b, size in enumerate(sizes):
+            of_image = (outputs.image == b).nonzero().squeeze(1)
+            cut = clip_boxes(boxes[of_image], size)
+            large = ((cut[..., 2:] - cut[..., :2]) >= LEAST_SIDE).all(-1)
+            fit = torch.where(large, scores[of_image], -1)
+            decisions = multiclass_nms(cut, fit, score=max(score, 0.0), iou=iou, max_det=max_det, candidates=candidates)
+            found.append(Detections(*decisions))
+        return found

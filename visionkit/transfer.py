@@ -1,0 +1,134 @@
+"""What a model takes over from another's weights: every tensor, and of those with rows for each class the rows of the
+classes that both know by name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visionkit.build import Detector, LoadedModel
+from visionkit.classes import ClassMatch, ClassTable, in_brackets, match_classes
+from visionkit.errors import CheckpointError
+from visionkit.types import ClassRows
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What starting from a weights file gave a model.
+
+    Args:
+        source: the weights file.
+        sha256: of it.
+        loaded: names of the tensors that were taken over whole.
+        class_rows: names of the tensors that were taken over row by row, those of the shared classes.
+        match: the classes of the model (`wanted`) among those of the weights (`given`).
+    """
+
+    source: Path
+    sha256: str
+    loaded: tuple[str, ...]
+    class_rows: tuple[str, ...]
+    match: ClassMatch
+
+    @property
+    def reinitialised(self) -> tuple[str, ...]:
+        """Names of the tensors that hold rows which start fresh."""
+        return self.class_rows if self.match.missing else ()
+
+    def lines(self) -> list[str]:
+        """The same in words: a line where the classes are the same, else a small table."""
+        count = len(self.loaded) + len(self.class_rows)
+        if self.match.same:
+            return [f"Weights from {self.source}: {count} tensors loaded, the classes are the same"]
+        rows = [(part, _part_words(numbers)) for part, numbers in self._parts().items()]
+        rows.append(("class rows", _class_words(self.match)))
+        rows += [("", f"{ours} is {theirs} in the weights") for ours, theirs in self.match.respelled]
+        return [f"Weights from {self.source}:", *(f"  {part:<10}  {words}" for part, words in rows)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same for machines: counts by part of the model, names of tensors and classes."""
+        match, ours, theirs = self.match, self.match.wanted.names, self.match.given.names
+        carried = [{"name": ours[label], "from": theirs[found]} for label, found in match.pairs]
+        return {
+            "weights": str(self.source),
+            "sha256": self.sha256,
+            "parts": self._parts(),
+            "loaded": list(self.loaded),
+            "class_rows": list(self.class_rows),
+            "classes": {"carried": carried, "fresh": list(match.missing), "unused": list(match.unused)},
+        }
+
+    def _parts(self) -> dict[str, dict[str, int]]:
+        """Of each part, the model's children by name: how many tensors were loaded whole, how many row by row."""
+        loaded, rows = (Counter(name.split(".")[0] for name in names) for names in (self.loaded, self.class_rows))
+        return {part: {"loaded": loaded[part], "class_rows": rows[part]} for part in loaded | rows}
+
+
+def _part_words(numbers: dict[str, int]) -> str:
+    words = f"{numbers['loaded']} tensors loaded"
+    return words + (f", {numbers['class_rows']} rebuilt for the classes" if numbers["class_rows"] else "")
+
+
+def _class_words(match: ClassMatch) -> str:
+    words = f"{len(match.shared)} of {len(match.wanted)} carried over{in_brackets(match.shared)}"
+    if match.missing:
+        words += f"; {len(match.missing)} fresh, not in the weights{in_brackets(match.missing)}"
+    if match.unused:
+        words += f"; {len(match.unused)} unused, not in the data{in_brackets(match.unused)}"
+    return words
+
+
+def transfer_weights(model: Detector, classes: ClassTable, source: LoadedModel) -> Transfer:
+    """Load a trained model's tensors; of those with rows for each class, the rows of the classes both know by name.
+
+    All other class rows keep their fresh start, whatever the order of the classes on either side.
+
+    Args:
+        model: for `classes`; changed in place, or not at all.
+
+    Raises:
+        CheckpointError: a tensor is on one side only, or has another shape for another reason than its classes.
+    """
+    own, given = model.state_dict(), source.model.state_dict()
+    rows = model.class_rows
+    unfit = [name for name in own | given if not _fits(name, own, given, rows, len(classes), len(source.classes))]
+    if unfit:
+        raise CheckpointError(
+            f"{source.path} does not fit this model: {len(unfit)} tensors are missing, unknown or of another shape, "
+            f"such as {unfit[0]}; use the model and backbone it was trained with, {source.name}"
+        )
+    match = match_classes(classes, source.classes)
+    ours, theirs = [label for label, _ in match.pairs], [label for _, label in match.pairs]
+    whole = tuple(name for name in own if name not in rows)
+    merged = {name: given[name] for name in whole}
+    for name, where in rows.items():
+        to, of = (
+            torch.tensor(where.rows(labels, len(table)), dtype=torch.int64)
+            for labels, table in ((ours, classes), (theirs, source.classes))
+        )
+        merged[name] = own[name].index_copy(where.dim, to, given[name].index_select(where.dim, of))
+    model.load_state_dict(merged)
+    return Transfer(source.path, source.sha256, whole, tuple(rows), match)
+
+
+def _fits(
+    name: str,
+    own: dict[str, Tensor],
+    given: dict[str, Tensor],
+    rows: dict[str, ClassRows],
+    own_classes: int,
+    given_classes: int,
+) -> bool:
+    """Whether a tensor stands on both sides, in shapes that differ by no more than their classes."""
+    if name not in own or name not in given:
+        return False
+    expected = list(own[name].shape)
+    if name in rows:
+        assert expected[rows[name].dim] == rows[name].length(own_classes)
+        expected[rows[name].dim] = rows[name].length(given_classes)
+    return list(given[name].shape) == expected
