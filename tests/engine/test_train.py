@@ -208,6 +208,11 @@ def test_the_optimizer_sees_the_schedule() -> None:
     assert rates[4:] == sorted(rates[4:], reverse=True)
 
 
+def test_warm_up_is_short_however_long_epochs_are() -> None:
+    rates = rates_of(TrainSettings(epochs=10, lr=0.3, warmup_epochs=2, warmup_steps=3), count=5)
+    assert rates[:4] == pytest.approx([0.1, 0.2, 0.3, 0.3])  # 3 steps, not 10
+
+
 def test_the_schedule_counts_optimizer_steps_not_batches() -> None:
     # 5 batches an epoch, 2 a step: 3 steps an epoch, 30 in all, 6 of them warm-up.
     rates = rates_of(TrainSettings(epochs=10, accumulate=2, lr=0.6, warmup_epochs=2), count=5)

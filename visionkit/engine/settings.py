@@ -61,6 +61,7 @@ class TrainSettings(BaseModel):
     l1: float = Field(0.0, ge=0, description="weight of the sum of absolute weights in the loss; not norms, not biases")
     l2: float = Field(0.0, ge=0, description="weight of half the sum of squared weights in the loss; likewise")
     warmup_epochs: float = Field(3.0, ge=0, description="epochs of linear warm-up, at most a fifth of all")
+    warmup_steps: int = Field(300, ge=0, description="most optimizer steps of warm-up, however long epochs are")
     clip_value: float = Field(0.0, ge=0, description="largest entry of the gradient, cut before its norm; 0 never cuts")
     clip_norm: float = Field(10.0, gt=0, description="largest norm of the whole gradient")
     ema_horizon: int = Field(

@@ -186,6 +186,7 @@ def _train_epoch(
 def _learning_rate(step: int, total_steps: int, settings: TrainSettings) -> float:
     steps_per_epoch = total_steps / settings.epochs
     warmup = round(min(settings.warmup_epochs, settings.epochs / 5) * steps_per_epoch)
+    warmup = min(warmup, settings.warmup_steps)
     schedule = SCHEDULES[settings.schedule]
     return settings.lr * schedule(step, total=total_steps, warmup=warmup, final=settings.final_lr)
 
