@@ -41,7 +41,7 @@ def settings_in(out: Path) -> dict[str, list[str]]:
 @pytest.fixture
 def known_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second a batch, of which the tiny dataset has 3; after each epoch half a second of files, an evaluation of a
-    second and another half of its files. So 5 s an epoch."""
+    second and another half of its files. So 3.5 s an epoch, 1.5 s an evaluation."""
     monkeypatch.setattr(time_budget, "time_steps", lambda *_, **__: StepTimes(start=0, batch=1))
     monkeypatch.setattr(time_budget, "time_epoch_ends", lambda *_, **__: EpochEndTimes(1, 0.5, 0.5))
 
@@ -51,17 +51,19 @@ def known_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("known_times")
 def test_the_epochs_that_fit_are_said_and_stored(tiny_data: Path, tmp_path: Path) -> None:
-    # 0.4 minutes less the moments that measuring took: 23.9 s, 4 epochs of 5 s.
+    # 0.4 minutes less the moments that measuring took: 23.9 s, 6 epochs of 3.5 s. One evaluation is all that a tenth
+    # of the time pays for.
     said = run(tiny_data, tmp_path / "run", minutes=0.4)
-    assert "Measured 4 images/s and 1 s an evaluation: 4 epochs in 0.4 minutes" in said
+    assert "Measured 4 images/s and 1 s an evaluation: 6 epochs in 0.4 minutes" in said
     assert re.fullmatch(r"Took 0\.\d+ minutes, 0\.4 were asked for", said[-1])
     assert said[-1] in (tmp_path / "run" / "log.txt").read_text()
     settings = settings_in(tmp_path / "run")
     assert settings["minutes"] == ["0.4", "flag"]
-    assert settings["epochs"] == ["4", "auto"]
+    assert settings["epochs"] == ["6", "auto"]
+    assert settings["evaluate_every"] == ["6", "auto"]
     config = load_state(tmp_path / "run" / "state.pt")["config"]
-    assert (config["minutes"], config["train.epochs"]) == (0.4, 4)
-    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 4
+    assert (config["minutes"], config["train.epochs"]) == (0.4, 6)
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 6
 
 
 @pytest.mark.usefixtures("known_times")
@@ -135,8 +137,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_run_is_the_one_that_its_epochs_give_to_the_byte(tiny_data: Path, tmp_path: Path, workers: int) -> None:
     others = {"augment": "heavy", "workers": workers}
     run(tiny_data, tmp_path / "measured", minutes=0.06, **others)
-    epochs = int(settings_in(tmp_path / "measured")["epochs"][0])
-    run(tiny_data, tmp_path / "plain", epochs=epochs, **others)
+    epochs, every = (settings_in(tmp_path / "measured")[name][0] for name in ("epochs", "evaluate_every"))
+    run(tiny_data, tmp_path / "plain", epochs=int(epochs), set=[f"train.evaluate_every={every}"], **others)
     for name in ("last.safetensors", "metrics.csv", "first_batch.png"):
         assert (tmp_path / "measured" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes(), name
     # What was measured left nothing behind.
@@ -154,10 +156,10 @@ def test_a_resumed_run_keeps_its_epochs(tiny_data: Path, tmp_path: Path) -> None
     said: list[str] = []
     result = visionkit.finetune(resume=tmp_path / "run", say=said.append)
     assert result is not None
-    assert result.epochs == 3  # 17.9 s of 5 s each
-    assert f"Resuming {tmp_path / 'run'} after 2 of 3 epochs and 0 batches" in said
+    assert result.epochs == 4  # (17.9 - 1.5) s of 3.5 s each
+    assert f"Resuming {tmp_path / 'run'} after 2 of 4 epochs and 0 batches" in said
     assert not any(line.startswith(("Measured", "Took")) for line in said)
-    run(tiny_data, tmp_path / "whole", epochs=3)
+    run(tiny_data, tmp_path / "whole", epochs=4, set=["train.evaluate_every=4"])
     one, other = ((tmp_path / name / "last.safetensors").read_bytes() for name in ("run", "whole"))
     assert one == other
 
@@ -171,7 +173,7 @@ def test_a_dry_run_measures_and_leaves_nothing(
     settings = tiny_settings(imgsz=32, minutes=5)
     settings.pop("epochs")
     assert visionkit.finetune(tiny_data, dry_run=True, say=said.append, **settings) is None
-    assert any(re.fullmatch(r"Measured .* images/s and .* s an evaluation: \d+ epochs in 5 minutes", s) for s in said)
+    assert any(re.fullmatch(r"Measured .* images/s and .* s an evaluation: \d+ epochs in 5 minutes.*", s) for s in said)
     assert list(tmp_path.iterdir()) == []
 
 

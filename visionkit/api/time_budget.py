@@ -19,7 +19,14 @@ from visionkit.api.training_samples import growth
 from visionkit.config import Choices, Origin
 from visionkit.data.growth import NO_GROWTH
 from visionkit.engine.run_folder import RunFolder
-from visionkit.engine.throughput import RunCost, StepTimes, epochs_within, time_epoch_ends, time_steps
+from visionkit.engine.throughput import (
+    RunCost,
+    StepTimes,
+    affordable_interval,
+    epochs_within,
+    time_epoch_ends,
+    time_steps,
+)
 from visionkit.engine.train import TrainingState
 from visionkit.errors import UsageError
 from visionkit.formats.records import AnnotatedImages
@@ -83,7 +90,7 @@ def fix_epochs(
     steps and thrown away, so the run itself begins as if nothing had been measured.
 
     Args:
-        choices: `train.epochs` is added to it, with origin `auto`.
+        choices: `train.epochs` is added to it, with origin `auto`; `train.evaluate_every` too, where it is 0.
         beside: measured files are written in a temporary folder there, on the disk of the run.
     """
     assert run.config.minutes is not None
@@ -97,9 +104,16 @@ def fix_epochs(
     settings = run.config.train
     batches_per_epoch = batch_plan(run.config, len(run.train_images.images)).steps_per_epoch
     left = budget.seconds_left
+    if not settings.evaluate_every:
+        every = affordable_interval(left, cost, settings, batches_per_epoch)
+        choices.say({"train.evaluate_every": every}, "auto")
+        settings = choices.config().train
     epochs = epochs_within(left, cost, settings, batches_per_epoch)
     if epochs:
-        say(f"{sentence}: {epochs} epoch{'s' * (epochs > 1)} in {budget.minutes:g} minute{'s' * (budget.minutes != 1)}")
+        say(
+            f"{sentence}: {epochs} epoch{'s' * (epochs > 1)} in {budget.minutes:g} minute{'s' * (budget.minutes != 1)}"
+            + (f", evaluated every {settings.evaluate_every} epochs" if 1 < settings.evaluate_every < epochs else "")
+        )
     else:
         alone = cost.of_run(settings.model_copy(update={"epochs": 1}), batches_per_epoch)
         are_left = f"{max(0, left):.0f} of {60 * budget.minutes:g} s are left"
