@@ -15,6 +15,8 @@ from contest import BenchError, Contestant, Turn, hold, own
 from table import first_minutes, summarise, table
 from task import Task
 
+USUAL_BACKBONES = "alexnet,vgg11-bn,googlenet,resnet18,resnet50,mobilenetv3-small,efficientnet-b0,convnext-tiny"
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line; the options behind `--` go on to `visionkit`."""
@@ -30,6 +32,14 @@ def parser() -> argparse.ArgumentParser:
     )
     pipeline = commands.add_parser("pipeline", help="augmented mosaics a second, one process, images in memory")
     accuracy = commands.add_parser("accuracy", help="AP against minutes, over several seeds")
+    backbones = commands.add_parser(
+        "backbones", help="forward and backward of our backbones beside torchvision's, in turns step by step"
+    )
+    backbones.set_defaults(data="sample", peer=[])
+    backbones.add_argument("--imgsz", type=int, default=224, help="side of the input, px (%(default)s)")
+    backbones.add_argument("--batch", type=int, default=8, help="images a step (%(default)s)")
+    backbones.add_argument("--backbones", default=USUAL_BACKBONES, help="which (%(default)s)")
+    backbones.add_argument("--json", action="store_true", help="print JSON instead of a table")
     for command in (training, pipeline, accuracy):
         command.add_argument("--data", default="sample", help="dataset folder in COCO layout (%(default)s)")
         command.add_argument(
@@ -40,20 +50,22 @@ def parser() -> argparse.ArgumentParser:
             "--peer", action="append", default=[], metavar="NAME=COMMAND", help="another contestant; repeatable"
         )
         command.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    for command in (training, accuracy, backbones):
+        command.add_argument(
+            "--threads", type=int, default=os.cpu_count() or 1, help="equal threads for all (%(default)s)"
+        )
     for command in (training, accuracy):
         command.add_argument("--model", help="architecture of visionkit's contestant")
         command.add_argument("--backbone", help="and its backbone")
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any of its settings")
         command.add_argument(
-            "--threads", type=int, default=os.cpu_count() or 1, help="equal threads for all (%(default)s)"
-        )
-        command.add_argument(
             "--modes",
             default="equal" if command is accuracy else "default,equal",
             help="each contestant's own number of threads, the equal one, or both (%(default)s)",
         )
-    for command in (training, pipeline):
-        command.add_argument("--steps", type=int, default=30, help="batches timed in each turn (%(default)s)")
+    for command in (training, pipeline, backbones):
+        steps = 5 if command is backbones else 30
+        command.add_argument("--steps", type=int, default=steps, help="batches timed in each turn (%(default)s)")
         command.add_argument("--rounds", type=int, default=3, help="turns of each (%(default)s)")
     pipeline.add_argument("--no-torchvision", action="store_true", help="leave out the peer written with torchvision")
     accuracy.add_argument("--minutes", type=float, default=15, help="of training (%(default)s)")
@@ -66,7 +78,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
-        report = {"training": training, "pipeline": pipeline, "accuracy": accuracy}[given.command](given)
+        jobs = {"training": training, "pipeline": pipeline, "accuracy": accuracy, "backbones": backbones}
+        report = jobs[given.command](given)
     except BenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -128,6 +141,23 @@ def accuracy(given: argparse.Namespace) -> str:
         return as_json(given, turns, rows={k: [r.to_json() for r in v] for k, v in rows.items()}, reached=reached)
     head = f"Accuracy after {given.minutes:g} minutes, {given.imgsz} px, batch {given.batch}, seeds {given.seeds}"
     return "\n\n".join([head, *(table(rows[key], key, 4) for key in keys), reached_table(reached, levels)])
+
+
+def backbones(given: argparse.Namespace) -> str:
+    contestants = [Contestant(name, own("measure_backbone.py", name)) for name in given.backbones.split(",")]
+    keys = {
+        "milliseconds": "visionkit ms",
+        "torchvision_milliseconds": "torchvision ms",
+        "times_torchvision": "visionkit / torchvision",
+    }
+    turns = compete(contestants, given, [given.threads], list(keys))
+    # Each against torchvision's own network in its own process; between networks there is nothing to compare.
+    rows = {key: [replace(row, ratio=None) for row in summarise(turns, key)] for key in keys}
+    if given.json:
+        return as_json(given, turns, rows={key: [row.to_json() for row in of_key] for key, of_key in rows.items()})
+    head = f"Forward and backward, {given.imgsz} px, batch {given.batch}, {given.rounds} rounds of {given.steps} steps"
+    tables = [table(rows[key], words, 2 if key == "times_torchvision" else 1) for key, words in keys.items()]
+    return "\n\n".join([head, *tables])
 
 
 def reached_table(reached: Sequence[dict[str, Any]], levels: Sequence[float]) -> str:

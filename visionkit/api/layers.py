@@ -1,4 +1,4 @@
-"""The numbered units of a model: what `--freeze` counts."""
+"""The numbered units of a model: what `--freeze` counts, and what each of them is, costs and sees."""
 
 from __future__ import annotations
 
@@ -17,12 +17,30 @@ from visionkit.nn.units import UnitRow, unit_rows
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """The unit table of a model, and the sentence about what is frozen; empty where nothing is."""
+    """The unit table of a model.
+
+    Args:
+        name: `MODEL/BACKBONE`.
+        image_size: side in pixels of the image that the table is for.
+        parameters: of the whole model.
+        sentence: what is frozen; empty where nothing is.
+    """
 
     name: str
     image_size: int
     rows: tuple[UnitRow, ...]
+    parameters: int
     sentence: str
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of all units, for one image."""
+        return sum(row.multiply_adds for row in self.rows)
+
+    @property
+    def regions(self) -> int | None:
+        """How many regions of the image the last units were run on; None where a model has no such units."""
+        return next((of_map.count for row in self.rows for of_map in row.maps if of_map.count != 1), None)
 
 
 def layers(
@@ -40,7 +58,7 @@ def layers(
         backbone: for a model by name.
         freeze_specs: units to mark as frozen, as `--freeze` takes them.
         classes: for a model by name.
-        imgsz: side in pixels of the image whose output shapes are shown.
+        imgsz: side in pixels of the image for which shapes and multiply-adds are shown.
 
     Raises:
         UsageError: unknown names, or specs that match nothing.
@@ -60,4 +78,5 @@ def layers(
         name = f"{model}/{backbone}"
     numbers = select_units(network.units, freeze_specs)
     sentence = freeze(network, network.units, numbers).sentence() if numbers else ""
-    return Layers(name, imgsz, unit_rows(network, network.units, imgsz, numbers), sentence)
+    rows = unit_rows(network, network.units, imgsz, numbers)
+    return Layers(name, imgsz, rows, sum(p.numel() for p in network.parameters()), sentence)

@@ -1,0 +1,79 @@
+"""The unit table of every model on every backbone that it goes with."""
+
+from contextlib import suppress
+
+import pytest
+import torch
+from torch import nn
+
+from visionkit.api.layers import layers
+from visionkit.build import BACKBONES, MODELS
+from visionkit.errors import UsageError
+from visionkit.nn.squeeze_excitation import SqueezeExcitation
+from visionkit.nn.units import unit_rows
+
+
+def empty_backbone(name: str) -> nn.Module:
+    """All of it is zero, which takes no time to draw."""
+    with torch.device("meta"):
+        backbone = BACKBONES[name]()
+    backbone.to_empty(device="cpu")
+    for tensor in (*backbone.parameters(), *backbone.buffers()):
+        tensor.data.zero_()
+    return backbone
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_model_on_this_backbone(name: str) -> None:
+    backbone = empty_backbone(name)
+    gated = any(isinstance(module, SqueezeExcitation) for module in backbone.modules())
+    tables = {}
+    for model, make in MODELS.items():
+        with suppress(UsageError):  # how a model says that it does not go with a backbone
+            network = make(backbone, 3)
+            tables[model] = unit_rows(network, network.units, 64)
+    assert tables
+    for model, rows in tables.items():
+        assert [row.number for row in rows] == list(range(len(rows)))
+        shares = [row.share for row in rows]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
+        for row in rows:
+            assert row.maps
+            # What learns multiplies, but for a norm by itself, which no unit is.
+            assert (row.parameters > 0) == (row.multiply_adds > 0)
+            regions = [of_map for of_map in row.maps if of_map.count != 1]
+            assert {of_map.receptive_field for of_map in regions} <= {"global", None}
+            if regions:
+                assert (model, row.name.split(".")[0]) == ("faster-rcnn", "head")
+            # A classifier decides by the average over the last map.
+            whole = gated or (model == "classifier" and row.name.startswith("head."))
+            for of_map in set(row.maps) - set(regions):
+                assert of_map.receptive_field is not None
+                assert whole or of_map.receptive_field != "global"
+        of_backbone = [row for row in rows if row.name.startswith("backbone.")]
+        last = of_backbone[-1].maps[-1]
+        assert last.stride == backbone.levels[-1].stride
+        assert (last.receptive_field == "global") == gated
+        # Fields and strides only grow on the way through a backbone.
+        if not gated:
+            sides = [row.maps[0].receptive_field for row in of_backbone]
+            assert sides == sorted(sides)
+
+
+def test_what_a_weights_file_and_a_name_give_together() -> None:
+    found = layers("yolo", backbone="resnet18", freeze_specs=["10"], imgsz=64, classes=3)
+    assert (found.name, found.image_size, found.regions) == ("yolo/resnet18", 64, None)
+    assert found.parameters == sum(row.parameters for row in found.rows)
+    assert found.multiply_adds == sum(row.multiply_adds for row in found.rows)
+    assert [row.frozen for row in found.rows] == [True] * 10 + [False] * (len(found.rows) - 10)
+    assert found.sentence.startswith("Frozen 10 of 18 units, ")
+
+
+def test_regions_are_counted() -> None:
+    found = layers("faster-rcnn", imgsz=64, classes=3)
+    assert found.regions is not None
+    tower, class_predictor, _ = found.rows[-3:]
+    assert tower.maps[0].shape == (256,)
+    # 256 features of each region to 3 classes and background.
+    assert class_predictor.multiply_adds == found.regions * 256 * 4
