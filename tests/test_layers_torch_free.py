@@ -10,7 +10,7 @@ import pytest
 
 ROOMS = [
     *("visionkit", "visionkit.errors", "visionkit.classes", "visionkit.result", "visionkit.imaging"),
-    *("visionkit.formats", "visionkit.metrics", "visionkit.predict", "visionkit.data.sample"),
+    *("visionkit.formats", "visionkit.metrics", "visionkit.predict", "visionkit.published", "visionkit.data.sample"),
 ]
 
 IMPORT_EVERYTHING = """

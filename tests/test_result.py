@@ -57,3 +57,13 @@ def test_counts_are_by_class_in_the_order_of_labels() -> None:
     found = result([[0, 0, 1, 1]] * 4, [0.9, 0.8, 0.7, 0.6], [2, 0, 2, 2])
     assert len(found) == 4
     assert list(found.counts().items()) == [("car", 1), ("toothbrush", 3)]
+
+
+def test_a_classification_has_classes_without_boxes() -> None:
+    found = Result("a.jpg", 64, 48, CLASSES, np.zeros((0, 4), np.float32), np.array([0.75, 0.25], np.float32),
+                   np.array([2, 0]), task="classify")  # fmt: skip
+    assert found.to_json()["task"] == "classify"
+    assert found.to_json()["items"] == [
+        {"score": 0.75, "label": 2, "category_id": 90, "name": "toothbrush"},
+        {"score": 0.25, "label": 0, "category_id": 3, "name": "car"},
+    ]

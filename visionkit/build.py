@@ -32,7 +32,11 @@ from visionkit.classes import ClassTable
 from visionkit.config import Recipe
 from visionkit.engine.checkpoint import load_weights, save_weights
 from visionkit.errors import CheckpointError, ConfigError, UsageError
+from visionkit.models.classifier import Classifier
+from visionkit.models.fast_rcnn import FastRcnn
 from visionkit.models.faster_rcnn import FasterRcnn
+from visionkit.models.fcn import Fcn, Fcn8s, Fcn16s, Fcn32s
+from visionkit.models.mask_rcnn import MaskRcnn
 from visionkit.models.retinanet import RetinaNet
 from visionkit.models.yolo import Yolo
 from visionkit.models.yolov1 import YoloV1
@@ -44,7 +48,8 @@ from visionkit.version import __version__
 
 FORMAT = "visionkit.model/1"
 
-Detector = Yolo | YoloV1 | FasterRcnn | RetinaNet
+Detector = Yolo | YoloV1 | FasterRcnn | RetinaNet | MaskRcnn | FastRcnn
+Model = Detector | Classifier | Fcn
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "csp-light": CspLight,
@@ -74,18 +79,24 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "efficientnet-b0": efficientnet_b0,
     "convnext-tiny": convnext_tiny,
 }
-MODELS: dict[str, Callable[..., Detector]] = {
+MODELS: dict[str, Callable[..., Model]] = {
     "yolo": Yolo,
     "yolov1": YoloV1,
     "faster-rcnn": FasterRcnn,
     "retinanet": RetinaNet,
+    "mask-rcnn": MaskRcnn,
+    "fast-rcnn": FastRcnn,
+    "classifier": Classifier,
+    "fcn32s": Fcn32s,
+    "fcn16s": Fcn16s,
+    "fcn8s": Fcn8s,
 }
 
 DEFAULT_WEIGHTS = "default"
 """The name of the bundled model, where a weights file may be given."""
 
 
-def build_model(recipe: Recipe, classes: ClassTable) -> Detector:
+def build_model(recipe: Recipe, classes: ClassTable) -> Model:
     """A randomly initialised model; the recipe's seed decides its weights.
 
     Raises:
@@ -96,7 +107,14 @@ def build_model(recipe: Recipe, classes: ClassTable) -> Detector:
     layers = {"norm": NORMS.get(recipe.norm), "activation": ACTIVATIONS.get(recipe.activation)}
     of_backbone = _options(make_backbone, f"backbone {recipe.backbone}", layers)
     box_loss = recipe.box_loss if recipe.box_loss in BOX_LOSSES else None
-    of_model = _options(make_model, f"model {recipe.model}", {"box_loss": box_loss})
+    asked = {
+        "box_loss": box_loss,
+        "dropout": recipe.dropout,
+        "label_smoothing": recipe.label_smoothing,
+        "semantic_loss": recipe.semantic_loss,
+        "auxiliary": recipe.auxiliary or None,
+    }
+    of_model = _options(make_model, f"model {recipe.model}", asked)
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: that would also seed the generators of all GPUs, which are not forked here.
         torch.default_generator.manual_seed(recipe.train.seed)
@@ -112,8 +130,8 @@ def backbone_maker(name: str) -> Callable[..., nn.Module]:
 
 
 def _options(make: Callable[..., nn.Module], name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What is asked for as keyword arguments of `make`; None, `own` in a recipe, leaves out an option."""
-    options = {key: value for key, value in asked.items() if value is not None}
+    """What is asked for as keyword arguments of `make`; None, or `own` as recipes say it, leaves out an option."""
+    options = {key: value for key, value in asked.items() if value not in (None, "own")}
     for key in options:
         if key not in inspect.signature(make).parameters:
             raise ConfigError(f"{name} has no option {key}; leave {key} at own")
@@ -131,7 +149,7 @@ class LoadedModel:
         sha256: of the file.
     """
 
-    model: Detector
+    model: Model
     classes: ClassTable
     recipe: Recipe
     scores: Mapping[str, Any]

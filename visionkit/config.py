@@ -31,7 +31,7 @@ from visionkit.errors import ConfigError
 from visionkit.formats.yaml_file import StrictLoader, yaml_problem
 
 Origin = Literal["default", "file", "set", "flag", "auto"]
-ModelName = Literal["yolo", "yolov1", "faster-rcnn", "retinanet"]
+ModelName = Literal["yolo", "yolov1", "faster-rcnn", "retinanet", "mask-rcnn", "fast-rcnn", "classifier", "fcn32s", "fcn16s", "fcn8s"]
 AugmentName = Literal["none", "light", "heavy"]
 # Of these, `own` leaves what the network was designed with.
 NormName = Literal["own", "batch", "frozen-batch", "group", "layer", "instance", "switchable", "none"]
@@ -52,6 +52,7 @@ ActivationName = Literal[
     "hard-swish",
 ]
 InitName = Literal["own", "xavier", "kaiming"]
+ClassWeights = Literal["none", "median-frequency"]
 BoxLossName = Literal["own", "iou", "giou", "diou", "ciou"]
 
 
@@ -88,6 +89,21 @@ def _name_or_settings(value: Any) -> str | AugmentSettings:
 
 Augment = Annotated[AugmentName | AugmentSettings, PlainValidator(_name_or_settings)]
 
+
+def _own_or_share(value: Any) -> str | float:
+    if value == "own":
+        return "own"
+    try:
+        share = float(value)
+    except (TypeError, ValueError):
+        share = -1.0
+    if 0 <= share < 1:
+        return share
+    raise PydanticCustomError("share", "input should be 'own', or a number from 0 to below 1")
+
+
+Share = Annotated[Literal["own"] | float, PlainValidator(_own_or_share)]
+
 # YAML reads `cache: off` as False.
 Cache = Annotated[CacheName, BeforeValidator(lambda value: "off" if value is False else value)]
 
@@ -112,6 +128,22 @@ class Recipe(BaseModel):
     )
     init: InitName = Field("own", description="first weights of the backbone: its own, xavier or kaiming")
     box_loss: BoxLossName = Field("own", description="loss of boxes: the model's own, iou, giou, diou or ciou")
+    dropout: Share = Field("own", description="of a classifier's last layer: its own, 0.2, or a share of channels")
+    label_smoothing: Share = Field(
+        "own", description="of a classifier: its own, 0.1, or the share of the truth spread evenly over all classes"
+    )
+    crop_margin: float = Field(
+        0.1, ge=0, le=1, description="around the boxes that a classifier learns from, share of their longer side"
+    )
+    semantic_loss: str = Field(
+        "own",
+        description="of a segmenter: its own, cross-entropy, or a sum of cross-entropy, focal, dice and lovasz, such "
+        "as cross-entropy + 0.5*lovasz",
+    )
+    class_weights: ClassWeights = Field(
+        "none", description="what classes count in a segmenter's loss: all alike, or by median-frequency the rare more"
+    )
+    auxiliary: bool = Field(False, description="a second head on a segmenter's map before the last, to learn from")
     imgsz: int = Field(320, ge=32, le=4096, multiple_of=32, description="side of the square network input, pixels")
     augment: Augment = Field(
         DEFAULT_BASE, description="online augmentation: none, light, heavy, or settings by name on top of a base"
@@ -133,13 +165,17 @@ class Config(Recipe):
     """A recipe, the data and weights it starts from, and the machine it runs on."""
 
     data: str = Field("sample", description="dataset folder, or 'sample'")
-    weights: str = Field("default", description="default, scratch, or a .safetensors file")
+    proposals: str = Field(
+        "", description="folder of train.json and val.json, or .npz: where objects may be, for fast-rcnn alone"
+    )
+    weights: str = Field("default", description="default, scratch, imagenet, or a .safetensors file")
     minutes: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="time that decides the epochs, by measuring; none: epochs decide"
     )
     cache: Cache = Field("auto", description="decoded images kept in memory: ram, off, or auto where they fit easily")
     skip_bad: bool = Field(False, description="leave items in error out of the data, by name, instead of refusing it")
     force: bool = Field(False, description="freeze randomly initialised weights all the same")
+    offline: bool = Field(False, description="never use the network; what is not in the cache is an error")
     tensorboard: bool = Field(False, description="curves for TensorBoard too; needs the extra of that name")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves torch's choice")

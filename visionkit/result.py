@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +13,30 @@ from visionkit.classes import ClassTable
 
 SCHEMA = "visionkit.result/1"
 
+Task = Literal["detect", "segment", "classify"]
+"""What a model is for: its class says so in the attribute `task`, and so does each of its results."""
+
+Rle = dict[str, Any]
+"""A mask as COCO's compressed run-length encoding: `{"size": [height, width], "counts": str}`."""
+
 
 @dataclass(frozen=True)
 class Result:
-    """Detections of one image, highest score first.
+    """Detections of one image, or the classes it may be of, highest score first; or the classes of its pixels, the
+    largest first.
 
     Args:
         path: where the image came from, as the user named it.
         width, height: pixels of the upright image (after EXIF orientation).
         classes: the model's class table; carries the dataset's ids and names.
-        boxes: f32 [N, 4], x1 y1 x2 y2 in pixels of the upright image.
-        scores: f32 [N] in [0, 1].
+        boxes: f32 [N, 4], x1 y1 x2 y2 in pixels of the upright image; of a classification or a semantic
+            map none, [0, 4].
+        scores: f32 [N] in [0, 1]; of a semantic map the share of the image's pixels that each class has.
         labels: i64 [N] in 0..K-1.
         model_name, model_sha256: which model said so.
         milliseconds: time spent, by step: read, preprocess, model, postprocess.
+        semantic: u8 [height, width], the label of each pixel, 255 where its class was not asked for; or None.
+        masks: of each of N objects, of the image's size; None where the model says none.
     """
 
     path: str
@@ -39,13 +49,15 @@ class Result:
     model_name: str = ""
     model_sha256: str = ""
     milliseconds: Mapping[str, float] = field(default_factory=dict)
-    task: str = "detect"
+    task: Task = "detect"
+    semantic: NDArray[np.uint8] | None = None
+    masks: tuple[Rle, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def counts(self) -> dict[str, int]:
-        """Objects by class name, in the order of labels; classes without an object are left out."""
+        """Items by class name, in the order of labels; classes without one are left out."""
         per_label = np.bincount(self.labels, minlength=len(self.classes))
         return {name: int(n) for name, n in zip(self.classes.names, per_label, strict=True) if n}
 
@@ -58,13 +70,32 @@ class Result:
             "model": {"name": self.model_name, "sha256": self.model_sha256},
             "items": [
                 {
-                    "bbox": [round(float(v), 2) for v in box],
-                    "score": round(float(score), 5),
+                    **own,
+                    "share" if self.task == "segment" else "score": round(float(score), 5),
                     "label": int(label),
                     "category_id": self.classes.category_ids[label],
                     "name": self.classes.names[label],
                 }
-                for box, score, label in zip(self.boxes, self.scores, self.labels, strict=True)
+                for own, score, label in zip(self._regions_to_json(), self.scores, self.labels, strict=True)
             ],
             "milliseconds": {step: round(ms, 2) for step, ms in self.milliseconds.items()},
         }
+
+    def _regions_to_json(self) -> list[dict[str, Any]]:
+        """Where each item lies, as its task says it: a box, a mask, nowhere."""
+        if self.task == "classify":
+            return [{}] * len(self)
+        if self.semantic is not None:
+            return [{"mask": _run_lengths(self.semantic == label)} for label in self.labels]
+        boxes: list[dict[str, Any]] = [{"bbox": [round(float(v), 2) for v in box]} for box in self.boxes]
+        if self.masks is None:
+            return boxes
+        return [{**box, "mask": mask} for box, mask in zip(boxes, self.masks, strict=True)]
+
+
+def _run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """A mask [H, W] as COCO's compressed RLE."""
+    from pycocotools import mask as coco_mask  # noqa: PLC0415 - only masks need it
+
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}

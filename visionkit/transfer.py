@@ -1,5 +1,5 @@
 """What a model takes over from another's weights: every tensor, and of those with rows for each class the rows of the
-classes that both know by name."""
+classes that both know by name; from a model of another kind, such as a classifier for a detector, the backbone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visionkit.build import Detector, LoadedModel
+from visionkit.build import LoadedModel, Model
 from visionkit.classes import ClassMatch, ClassTable, in_brackets, match_classes
 from visionkit.errors import CheckpointError
 from visionkit.types import ClassRows
+
+BACKBONE = "backbone."
+"""How the names of a backbone's tensors begin in every model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,9 @@ class Transfer:
         loaded: names of the tensors that were taken over whole.
         class_rows: names of the tensors that were taken over row by row, those of the shared classes.
         match: the classes of the model (`wanted`) among those of the weights (`given`).
+        other_kind: the name of the model in the weights, where it is of another kind: then only its backbone counts.
+        fresh: names of the tensors that keep their fresh start as a whole, where it is.
+        unused: names of the weights' tensors that have no place in this model, where it is.
     """
 
     source: Path
@@ -34,15 +40,20 @@ class Transfer:
     loaded: tuple[str, ...]
     class_rows: tuple[str, ...]
     match: ClassMatch
+    other_kind: str = ""
+    fresh: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     @property
     def reinitialised(self) -> tuple[str, ...]:
         """Names of the tensors that hold rows which start fresh."""
-        return self.class_rows if self.match.missing else ()
+        return self.fresh + (self.class_rows if self.match.missing else ())
 
     def lines(self) -> list[str]:
         """The same in words: a line where the classes are the same, else a small table."""
         count = len(self.loaded) + len(self.class_rows)
+        if self.other_kind:
+            return [f"Weights from {self.source}, of another model, {self.other_kind}:", *self._lines_of_backbone()]
         if self.match.same:
             return [f"Weights from {self.source}: {count} tensors loaded, the classes are the same"]
         rows = [(part, _part_words(numbers)) for part, numbers in self._parts().items()]
@@ -50,8 +61,25 @@ class Transfer:
         rows += [("", f"{ours} is {theirs} in the weights") for ours, theirs in self.match.respelled]
         return [f"Weights from {self.source}:", *(f"  {part:<10}  {words}" for part, words in rows)]
 
+    def _lines_of_backbone(self) -> list[str]:
+        rows = [("backbone", f"{len(self.loaded)} tensors loaded")]
+        for part, number in Counter(name.split(".")[0] for name in self.fresh).items():
+            rows.append((part, f"{number} tensors fresh, the weights are of another model"))
+        for part, number in Counter(name.split(".")[0] for name in self.unused).items():
+            rows.append(("unused", f"{number} tensors of its {part}"))
+        return [f"  {part:<10}  {words}" for part, words in rows]
+
     def to_json(self) -> dict[str, Any]:
         """The same for machines: counts by part of the model, names of tensors and classes."""
+        if self.other_kind:
+            return {
+                "weights": str(self.source),
+                "sha256": self.sha256,
+                "model": self.other_kind,
+                "loaded": list(self.loaded),
+                "fresh": list(self.fresh),
+                "unused": list(self.unused),
+            }
         match, ours, theirs = self.match, self.match.wanted.names, self.match.given.names
         carried = [{"name": ours[label], "from": theirs[found]} for label, found in match.pairs]
         return {
@@ -83,10 +111,11 @@ def _class_words(match: ClassMatch) -> str:
     return words
 
 
-def transfer_weights(model: Detector, classes: ClassTable, source: LoadedModel) -> Transfer:
+def transfer_weights(model: Model, classes: ClassTable, source: LoadedModel) -> Transfer:
     """Load a trained model's tensors; of those with rows for each class, the rows of the classes both know by name.
 
-    All other class rows keep their fresh start, whatever the order of the classes on either side.
+    All other class rows keep their fresh start, whatever the order of the classes on either side. Of a model of
+    another kind the backbone is loaded, and everything else keeps its fresh start.
 
     Args:
         model: for `classes`; changed in place, or not at all.
@@ -94,6 +123,8 @@ def transfer_weights(model: Detector, classes: ClassTable, source: LoadedModel) 
     Raises:
         CheckpointError: a tensor is on one side only, or has another shape for another reason than its classes.
     """
+    if type(model) is not type(source.model):
+        return _transfer_backbone(model, classes, source)
     own, given = model.state_dict(), source.model.state_dict()
     rows = model.class_rows
     unfit = [name for name in own | given if not _fits(name, own, given, rows, len(classes), len(source.classes))]
@@ -114,6 +145,28 @@ def transfer_weights(model: Detector, classes: ClassTable, source: LoadedModel) 
         merged[name] = own[name].index_copy(where.dim, to, given[name].index_select(where.dim, of))
     model.load_state_dict(merged)
     return Transfer(source.path, source.sha256, whole, tuple(rows), match)
+
+
+def _transfer_backbone(model: Model, classes: ClassTable, source: LoadedModel) -> Transfer:
+    own, given = model.state_dict(), source.model.state_dict()
+    shared = [name for name in own | given if name.startswith(BACKBONE)]
+    unfit = [name for name in shared if not _fits(name, own, given, {}, 0, 0)]
+    if unfit:
+        raise CheckpointError(
+            f"{source.path} does not fit this model's backbone: {len(unfit)} tensors are missing, unknown or of "
+            f"another shape, such as {unfit[0]}; use the backbone it was trained with, {source.recipe.backbone}"
+        )
+    model.load_state_dict({**own, **{name: given[name] for name in shared}})
+    return Transfer(
+        source.path,
+        source.sha256,
+        loaded=tuple(shared),
+        class_rows=(),
+        match=match_classes(classes, source.classes),
+        other_kind=source.name,
+        fresh=tuple(name for name in own if not name.startswith(BACKBONE)),
+        unused=tuple(name for name in given if not name.startswith(BACKBONE)),
+    )
 
 
 def _fits(

@@ -14,7 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from visionkit import result
+from visionkit.formats.outlines import Outlines
 from visionkit.imaging.letterbox import Frame
+
+Task = result.Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +81,27 @@ class Target:
         boxes: f32 [G, 4] x1 y1 x2 y2.
         labels: i64 [G] in 0..K-1.
         ignore: bool [G]; True where a detection is neither rewarded nor punished (crowd, difficult).
+        semantic: u8 [H, W], a label for each pixel and 255 where no one judges; None where the data has no such map.
+        masks: u8 [G, M, M], what of each object's mask lies in its box, 1 inside: M x M cells that divide the box
+            evenly. All 0 where an object's mask is not known; None where no one asked for masks.
     """
 
     boxes: Tensor
     labels: Tensor
     ignore: Tensor
+    semantic: Tensor | None = None
+    masks: Tensor | None = None
 
     def to(self, device: torch.device) -> Target:
-        return Target(self.boxes.to(device), self.labels.to(device), self.ignore.to(device))
+        semantic = None if self.semantic is None else self.semantic.to(device, non_blocking=True)
+        return replace(
+            self,
+            boxes=self.boxes.to(device),
+            labels=self.labels.to(device),
+            ignore=self.ignore.to(device),
+            semantic=semantic,
+            masks=None if self.masks is None else self.masks.to(device, non_blocking=True),
+        )
 
     @classmethod
     def of_arrays(cls, boxes: NDArray[Any], labels: NDArray[Any], ignore: NDArray[Any]) -> Target:
@@ -106,6 +123,9 @@ class Sample:
         ignore: bool [G].
         image_id: the dataset's image id.
         halves: the image brought down to a half, a quarter, ..., as far as someone has it at hand.
+        semantic: u8 [H, W], a label for each pixel of `image` and 255 where no one judges; or None.
+        outlines: of the G objects, where masks are learnt; or None.
+        proposals: f32 [N, 4] x1 y1 x2 y2, where someone else said that objects may be; or None.
     """
 
     image: NDArray[np.uint8]
@@ -114,14 +134,20 @@ class Sample:
     ignore: NDArray[np.bool_]
     image_id: int
     halves: tuple[NDArray[np.uint8], ...] = ()
+    semantic: NDArray[np.uint8] | None = None
+    outlines: Outlines | None = None
+    proposals: NDArray[np.float32] | None = None
 
     def redrawn(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> Sample:
-        """The same truth on another picture."""
+        """The same truth on another picture; a semantic map, outlines and proposals are the caller's to move."""
         return replace(self, image=image, boxes=boxes, halves=())
 
     def with_objects(self, keep: NDArray[Any]) -> Sample:
         """The same sample with the objects that `keep` selects (a mask or indices)."""
-        return replace(self, boxes=self.boxes[keep], labels=self.labels[keep], ignore=self.ignore[keep])
+        outlines = None if self.outlines is None else self.outlines.take(keep)
+        return replace(
+            self, boxes=self.boxes[keep], labels=self.labels[keep], ignore=self.ignore[keep], outlines=outlines
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +159,19 @@ class Batch:
         targets: one an image, boxes in network pixels.
         frames: one an image: the way back to original pixels.
         image_ids: the dataset's ids, one an image.
+        proposals: f32 [N, 4] of each image in network pixels, where a model is fed by them; or None.
     """
 
     images: Tensor
     targets: tuple[Target, ...]
     frames: tuple[Frame, ...]
     image_ids: tuple[int, ...]
+    proposals: tuple[Tensor, ...] | None = None
 
     def to(self, device: torch.device) -> Batch:
         images = self.images.to(device, non_blocking=True)
-        return replace(self, images=images, targets=tuple(t.to(device) for t in self.targets))
+        proposals = None if self.proposals is None else tuple(boxes.to(device) for boxes in self.proposals)
+        return replace(self, images=images, targets=tuple(t.to(device) for t in self.targets), proposals=proposals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +182,36 @@ class Detections:
         boxes: f32 [N, 4] x1 y1 x2 y2.
         scores: f32 [N] in [0, 1].
         labels: i64 [N].
+        masks: f32 [N, M, M], how sure it is that a place belongs to the object, on M x M cells that divide its box
+            evenly; None where there are no masks, or no one asked for them.
     """
 
     boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationMap:
+    """What a semantic segmenter says of one image: the class of every network pixel.
+
+    Args:
+        labels: u8 [H, W] in 0..K-1.
+    """
+
+    labels: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """What a classifier says of one image, highest score first, of equal scores the lower label.
+
+    Args:
+        scores: f32 [N] in [0, 1].
+        labels: i64 [N], each once.
+    """
+
     scores: Tensor
     labels: Tensor
 

@@ -63,6 +63,32 @@ def test_a_combination_that_a_model_refuses_is_not_allowed(monkeypatch: pytest.M
     assert model.parameters == {"csp-light": 10 * 80 + 80}
 
 
+def test_published_weights_are_listed_with_their_licence_and_where_they_come_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from visionkit.cli.models import models
+
+    monkeypatch.setenv("VISIONKIT_CACHE", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "vgg16-397923af.pth").touch()
+    weights = api._imagenet()
+    assert weights.name == "imagenet"
+    assert "BSD-3-Clause" in weights.licence
+    assert "non-commercial" in weights.licence
+    assert {file.backbone for file in weights.published} < set(BACKBONES)
+    assert [file.backbone for file in weights.published if file.cached] == ["vgg16"]
+    assert {len(file.sha256) for file in weights.published} == {8, 64}
+    monkeypatch.setattr(api, "zoo", lambda: api.Zoo((), (), (weights,)))
+    models()
+    rows = [" ".join(row.split()) for row in capsys.readouterr().out.splitlines()]
+    assert "resnet18 top1 0.698 47 MB resnet18-f37072fd.pth" in rows
+    assert "vgg16 top1 0.716 553 MB vgg16-397923af.pth, in the cache" in rows
+    assert "accuracy from torchvision's documentation; nothing of it was measured here." in " ".join(rows)
+    models(json_=True)
+    (found,) = json.loads(capsys.readouterr().out)["weights"]
+    assert found["published"][10]["url"] == "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+
+
 @pytest.mark.parametrize(
     ("card", "licence"),
     [

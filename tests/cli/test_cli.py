@@ -21,6 +21,7 @@ from tiny import TinyRun, tiny_flags
 import visionkit
 from visionkit.backbones.names import BACKBONE_CHOICES
 from visionkit.build import load_model
+from visionkit.cli.layers import amount
 from visionkit.config import ModelName
 from visionkit.imaging.reader import read_image
 
@@ -466,6 +467,48 @@ def test_layers_shows_what_freeze_10_means(backbone: str, command_line: CommandL
     assert finished.stdout.splitlines()[-1].startswith(f"Frozen 10 of {len(rows)} units, ")
     as_json = command_line("layers", "yolo", "--backbone", backbone, "--freeze", 10, "--img", 64, "--json").json
     assert [unit["frozen"] for unit in as_json["units"]] == [True] * 10 + [False] * (len(rows) - 10)
+    assert as_json["freeze"] == finished.stdout.splitlines()[-1]
+
+
+def test_layers_shows_what_units_are_cost_and_see(command_line: CommandLine) -> None:
+    options = ("layers", "faster-rcnn", "--backbone", "se-resnet18", "--img", 64)
+    for wide in (("yolo", "--backbone", "csp-light", "--img", 640), ("faster-rcnn", "--backbone", "googlenet")):
+        table = command_line("layers", *wide, "--freeze", 10).stdout.splitlines()
+        assert max(map(len, table)) <= 100
+    finished = command_line(*options)
+    assert finished.code == 0, finished.stderr
+    lines = finished.stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[0] == "faster-rcnn/se-resnet18 at 64 px; field and stride in px"
+    headings = ["unit", "type", "output", "params", "so", "far", "MACs", "field", "stride"]
+    assert lines[1].split() == headings
+    # 3 * 64 * 7 * 7 + 2 * 64 parameters, 32 * 32 * 64 * 3 * 7 * 7 = 9,633,792 multiply-adds.
+    assert lines[2].split() == (["0", "backbone.stem", "Conv2d", "+2", "64x32x32", "9.54k", "0.1%", "9.63M", "7", "2"])
+    # Behind the first gate everything is seen.
+    assert lines[4].split()[-2:] == ["global", "4"]
+    # The second map of a unit has a line of its own.
+    assert lines[13].split() == ["96x4x4", "global", "16"]
+    assert any(
+        line.startswith("MACs: multiply-adds of convolutions and fully connected layers; not biases, ")
+        for line in lines
+    )
+    as_json = command_line(*options, "--json").json
+    assert as_json.keys() == {"model", "imgsz", "parameters", "multiply_adds", "regions", "freeze", "units"}
+    assert f"count the {as_json['regions']} of a black image" in " ".join(finished.stdout.split())
+    stem = as_json["units"][0]
+    assert stem == {
+        "number": 0, "name": "backbone.stem", "type": "Conv2d +2", "types": ["Conv2d", "BatchNorm2d", "ReLU"],
+        "shapes": [[64, 32, 32]], "parameters": 9536, "share": 9536 / as_json["parameters"], "multiply_adds": 9633792,
+        "maps": [{"shape": [64, 32, 32], "count": 1, "receptive_field": 7, "stride": 2}], "frozen": False,
+    }  # fmt: skip
+    assert sum(unit["multiply_adds"] for unit in as_json["units"]) == as_json["multiply_adds"]
+
+
+def test_amounts_have_three_digits_and_a_prefix() -> None:
+    numbers = (0, 464, 999, 1000, 9_994, 9_996, 99_960, 999_400, 999_600, 1_180_672, 64_600_000_000)
+    assert [amount(number) for number in numbers] == [
+        "0", "464", "999", "1.00k", "9.99k", "10.0k", "100k", "999k", "1.00M", "1.18M", "64.6G",
+    ]  # fmt: skip
 
 
 def test_layers_of_a_weights_file(command_line: CommandLine, tiny_run: TinyRun) -> None:

@@ -1,15 +1,23 @@
 """From network outputs to COCO results rows, with a model whose detections are known."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from visionkit.classes import ClassTable
-from visionkit.engine.evaluate import EVALUATION_IOU, EVALUATION_MAX_DET, EVALUATION_SCORE, detect_batches
+from visionkit.engine.evaluate import (
+    EVALUATION_MAX_DET,
+    EVALUATION_SCORE,
+    classify_batches,
+    detect_batches,
+)
 from visionkit.imaging.letterbox import Frame
-from visionkit.types import Batch, Detections
+from visionkit.predict.masks import decoded_mask
+from visionkit.types import Batch, ClassScores, Detections, Target
 
 CLASSES = ClassTable((3, 17), ("car", "cat"))
 CPU = torch.device("cpu")
@@ -62,10 +70,34 @@ def test_a_box_is_clipped_to_the_picture_and_one_in_the_padding_is_none() -> Non
 def test_all_that_coco_may_rank_is_kept() -> None:
     model = Says()
     assert rows_of(model, batch(1, frame=HALF), batch(2, frame=HALF)) == []
-    asked = {"score": EVALUATION_SCORE, "iou": EVALUATION_IOU, "max_det": EVALUATION_MAX_DET}
+    # Nothing of suppression: that is the model's own.
+    asked = {"score": EVALUATION_SCORE, "max_det": EVALUATION_MAX_DET}
     assert model.asked == [asked, asked]
     assert EVALUATION_SCORE <= 0.001
     assert EVALUATION_MAX_DET >= 100  # COCO's own limit
+
+
+def test_an_overlap_that_is_asked_for_wins() -> None:
+    model = Says()
+    rows_of(model, batch(1, frame=HALF), iou=0.3)
+    assert model.asked[0]["iou"] == 0.3
+
+
+def test_masks_are_asked_for_by_name_and_pasted_in_original_pixels() -> None:
+    model = Says((8, 20, 24, 40, 0.75, 1), (-4, 20, 8, 40, 0.5, 0))
+    model.says_masks = True
+    found = model.detections
+    model.detections = replace(found, masks=torch.ones(2, 4, 4))
+    first, second = rows_of(model, batch(1, frame=HALF), masks=True)
+    assert model.asked[0]["masks"] is True
+    # The box x 16 to 48, y 8 to 48, with corners rounded off; the second one keeps what is in the picture: x -8 to 16.
+    mask, cut = decoded_mask(first["segmentation"]), decoded_mask(second["segmentation"])
+    assert mask.shape == cut.shape == (64, 128)
+    assert np.flatnonzero(mask[28]).tolist() == list(range(16, 48))
+    assert np.flatnonzero(mask[:, 32]).tolist() == list(range(8, 48))
+    assert np.flatnonzero(cut[28]).tolist() == list(range(16))
+    rows_of(model, batch(1, frame=HALF))
+    assert model.asked[1]["masks"] is False
 
 
 def test_images_are_counted_and_rows_follow_them() -> None:
@@ -80,3 +112,34 @@ def test_images_are_counted_and_rows_follow_them() -> None:
 
 def test_no_batch_gives_no_row() -> None:
     assert rows_of(Says((8, 20, 24, 40, 0.75, 1))) == []
+
+
+# Classifiers ----------------------------------------------------------------------------------------------------------
+
+
+class Shades(nn.Module):
+    """Says a picture is a cat as surely as it is bright."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.float().mean((1, 2, 3)) / 255
+
+    def predict(self, outputs: Tensor, **options: Any) -> list[ClassScores]:
+        assert options == {"score": 0.0, "max_det": 2}
+        return [ClassScores(*torch.stack((1 - cat, cat)).sort(descending=True)) for cat in outputs]
+
+
+def test_truth_and_probabilities_in_the_order_of_labels() -> None:
+    told: list[int] = []
+    frame, whole = Frame(8, 8, 1.0, 1.0, 0, 0), torch.tensor([[0.0, 0, 8, 8]])
+
+    def pictures(*of: tuple[int, int]) -> Batch:
+        """(brightness, label) of each."""
+        images = torch.stack([torch.full((3, 8, 8), brightness, dtype=torch.uint8) for brightness, _ in of])
+        targets = tuple(Target(whole, torch.tensor([label]), torch.tensor([False])) for _, label in of)
+        return Batch(images, targets, (frame,) * len(of), tuple(range(len(of))))
+
+    batches = [pictures((255, 1), (51, 1)), pictures((0, 0))]
+    labels, found = classify_batches(Shades(), batches, CLASSES, device=CPU, amp=False, on_images=told.append)
+    assert labels.tolist() == [1, 1, 0]
+    torch.testing.assert_close(torch.from_numpy(found), torch.tensor([[0.0, 1.0], [0.8, 0.2], [1.0, 0.0]]))
+    assert told == [2, 1]

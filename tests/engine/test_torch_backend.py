@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from visionkit.classes import ClassTable
 from visionkit.engine.torch_backend import TorchBackend
-from visionkit.types import Detections
+from visionkit.predict.backend import RawClasses
+from visionkit.types import ClassScores, Detections
 
 CLASSES = ClassTable((3, 17), ("car", "cat"))
 
@@ -72,3 +73,39 @@ def test_the_images_are_left_alone() -> None:
     before = images.copy()
     backend_of(Corner()).run(images, score=0.25, iou=0.7, max_det=9)
     np.testing.assert_array_equal(images, before)
+
+
+def test_a_classifier_s_answers_are_classes() -> None:
+    class Sure(nn.Module):
+        """Says cat, then car, of every image."""
+
+        task = "classify"
+
+        def forward(self, images: Tensor) -> Tensor:
+            return images
+
+        def predict(self, outputs: Tensor, **options: Any) -> list[ClassScores]:
+            return [ClassScores(torch.tensor([0.75, 0.25]), torch.tensor([1, 0]))] * len(outputs)
+
+    backend = TorchBackend(Sure(), CLASSES, image_size=8, device=torch.device("cpu"), amp=False, name="sure", sha256="")
+    found = backend.run(np.zeros((2, 8, 8, 3), np.uint8), score=0.1, iou=0.5, max_det=5)
+    assert len(found) == 2
+    assert isinstance(found[0], RawClasses)
+    assert (found[0].scores.tolist(), found[0].labels.tolist()) == ([0.75, 0.25], [1, 0])
+
+
+def test_an_overlap_that_no_one_gives_is_the_model_s_own() -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Asked(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images
+
+        def predict(self, outputs: Tensor, **options: Any) -> list[Detections]:
+            asked.append(options)
+            return []
+
+    backend = TorchBackend(Asked(), CLASSES, image_size=8, device=torch.device("cpu"), amp=False, name="", sha256="")
+    for iou in (None, 0.3):
+        backend.run(np.zeros((1, 8, 8, 3), np.uint8), score=0.1, iou=iou, max_det=5)
+    assert asked == [{"score": 0.1, "max_det": 5}, {"score": 0.1, "max_det": 5, "iou": 0.3}]

@@ -99,7 +99,9 @@ LOOKED_FOR = (
     "has no dataset layout that is known: looked for COCO (images/ and annotations/{train,val,test}.json); "
     "COCO 2017 (annotations/instances_{train,val}2017.json and train2017/, val2017/); "
     "Roboflow COCO (train/_annotations.coco.json, valid/, test/); Pascal VOC (JPEGImages/ and Annotations/); "
-    "YOLO or explicit paths (data.yaml)"
+    "YOLO or explicit paths (data.yaml); "
+    "index masks (images/{train,val,test}/, masks/{train,val,test}/ and classes.json); "
+    "Pascal VOC masks (JPEGImages/ and SegmentationClass/); a folder per class (train/CLASS/, val/CLASS/)"
 )
 
 

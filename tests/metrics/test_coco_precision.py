@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from visionkit.metrics.coco_columns import Found, Objects
-from visionkit.metrics.coco_precision import RECALLS, UNDEFINED, precision_and_recall, precision_at_recalls
+from visionkit.metrics.coco_precision import RECALLS, UNDEFINED, judge, precision_and_recall, precision_at_recalls
 
 
 def at_recalls(hits: list[int], misses: list[int], objects: int) -> np.ndarray:
@@ -52,7 +52,7 @@ def test_ranges_of_areas_share_their_bounds():
     # 32 x 32 is small and medium, 96 x 96 medium and large; one more of 1 px is small. Of two classes the second.
     objects = columns([32**2, 96**2, 1], label=1)
     first_only = Found(*(getattr(objects, name)[:1] for name in ("group", "label", "boxes", "area")), np.ones(1), None)
-    result = precision_and_recall(objects, first_only, classes=2)
+    result = precision_and_recall(objects, judge(objects, first_only), classes=2)
     assert result.precision.shape == (10, 101, 2, 4)
     assert (result.precision[:, :, 0] == UNDEFINED).all()
     # Found: 1 of 3 objects, 1 of 2 small, 1 of 2 medium, 0 of 1 large, at any threshold and limit.
@@ -68,4 +68,4 @@ def test_limits_of_detections():
     group = np.zeros(count, np.int64)
     truth = Objects(group, objects.label, boxes, objects.area, objects.crowd, None)
     found = Found(group, objects.label, boxes[::-1], objects.area, np.linspace(1, 0.5, count), None)
-    assert precision_and_recall(truth, found, classes=1).recall[0, 0, 0].tolist() == [1 / 12, 10 / 12, 12 / 12]
+    assert precision_and_recall(truth, judge(truth, found), classes=1).recall[0, 0, 0].tolist() == [1 / 12, 10 / 12, 12 / 12]

@@ -74,6 +74,17 @@ def test_every_level_learns_from_the_finest_map() -> None:
     assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in features)
 
 
+def test_half_precision_gradients_of_maps_of_one_pixel() -> None:
+    # Memory that torch hands out again, full of what no gradient may hold.
+    pyramid = FeaturePyramid((Level(96, 32),), 96, extra="convolve-p")
+    leftovers = [torch.full((96 * 96 * 9,), torch.nan, dtype=kind) for kind in (torch.float, torch.bfloat16) * 20]
+    del leftovers
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = pyramid([torch.randn(4, 96, 1, 1)])
+    sum(x.float().sum() for x in maps).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in pyramid.parameters())
+
+
 @pytest.mark.parametrize(("stride", "place"), [(16, 1), (20, 1), (64, 2), (8, 0), (4, 0)])
 def test_a_single_map_is_the_coarsest_allowed(stride: int, place: int) -> None:
     neck = SingleMap(LEVELS, stride)

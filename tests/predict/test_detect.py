@@ -164,7 +164,7 @@ save_picture(folder / "tiny.png", pixels)
 paths = itertools.repeat(folder / "tiny.png", 2_000)  # a generator: it holds no list of names either
 images = read_images(paths, on_skip=lambda path, error: sys.exit(str(error)))
 names = OutputNames(folder / "out")
-writers = [chosen.writer(folder / "out") for chosen in FORMATS.values()]
+writers = [chosen.writer(folder / "out") for chosen in FORMATS.values() if "detect" in chosen.tasks]
 adders = [writer.__enter__() for writer in writers]
 for image, result in detect_loaded(Three(), images, batch=4):
     picture = names.take(image.path)

@@ -155,3 +155,29 @@ def test_comparison_shows_truth_left_and_prediction_right_with_a_legend():
 def test_comparison_enlarges_small_images():
     picture = draw_comparison(blank(32, 32), np.zeros((0, 4), np.float32), [], result_of([], [], 32, 32))
     assert picture.shape[1] > 2 * 320
+
+
+# Classifications ------------------------------------------------------------------------------------------------------
+
+
+def classified(labels, width=640, height=480):
+    scores = np.linspace(0.9, 0.3, len(labels), dtype=np.float32)
+    table = ClassTable(tuple(range(1, len(NAMES) + 1)), NAMES)
+    boxes = np.zeros((0, 4), np.float32)
+    return Result("photo.jpg", width, height, table, boxes, scores, np.array(labels, np.int64), task="classify")
+
+
+def test_the_classes_of_a_picture_stand_in_its_corner_one_below_the_other():
+    picture = draw(blank(), classified([2, 0]))
+    # Letters of 480 * 640 px: 554 / 45 = 12 px, so a line is 17 px high.
+    assert tuple(picture[0, 0]) == class_colour(2)
+    assert tuple(picture[17, 0]) == class_colour(0)
+    assert (picture[34:] == 255).all()
+    assert (picture[:, 320:] == 255).all()
+
+
+def test_as_many_classes_as_a_third_of_the_picture_has_room_for():
+    picture = draw(blank(height=150), classified([0, 1, 2, 3, 4], height=150))
+    rows = np.flatnonzero((picture[:, 0] != 255).any(axis=1))
+    assert 0 < len(rows) <= 50
+    assert (draw(blank(20, 20), classified([0], 20, 20)) == 255).all()

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torchvision
+
+from visionkit.build import BACKBONES
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "bench"))
 
+from backbone_peers import PEERS
 from contest import BenchError, Contestant, Turn, hold
 from table import Row, first_minutes, summarise, table
 from task import Task
@@ -150,7 +155,7 @@ def bench(*arguments: Any) -> subprocess.CompletedProcess[str]:
 def test_help_names_the_benchmarks() -> None:
     done = bench("--help")
     assert done.returncode == 0
-    assert all(word in done.stdout for word in ("training", "pipeline", "accuracy", "Example: "))
+    assert all(word in done.stdout for word in ("training", "pipeline", "accuracy", "backbones", "Example: "))
 
 
 @pytest.mark.parametrize(
@@ -160,6 +165,7 @@ def test_help_names_the_benchmarks() -> None:
         (["accuracy", "--seeds", "a"], "error: --seeds takes numbers separated by commas, got 'a'"),
         (["pipeline", "--peer", "x"], "error: a peer is NAME=COMMAND, got 'x'; "),
         (["pipeline", "--data", "nowhere"], "error: visionkit failed with exit code 1: "),
+        (["backbones", "--backbones", "lenet5"], "error: lenet5 failed with exit code 2: "),
     ],
 )
 def test_what_goes_wrong_is_one_line(arguments: list[str], words: str) -> None:
@@ -189,6 +195,38 @@ def test_a_tiny_pipeline_and_torchvision(tiny_data: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "Mosaics, 64 px, images in memory, 1 rounds of 1 batches of 4"
     assert [line.split()[0] for line in lines[3:]] == ["visionkit", "torchvision"]
+
+
+def test_tiny_backbones() -> None:
+    options = ("--imgsz", 64, "--batch", 2, "--steps", 1, "--rounds", 1, "--threads", 1)
+    done = bench("backbones", "--backbones", "mobilenetv3-small,googlenet", *options, "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert [turn["name"] for turn in said["turns"]] == ["mobilenetv3-small", "googlenet"]
+    for turn in said["turns"]:  # of a single step the ratio of medians is the median of ratios
+        times = turn["milliseconds"] / turn["torchvision_milliseconds"]
+        assert turn["times_torchvision"] == pytest.approx(times)
+    assert [row["median"] for row in said["rows"]["times_torchvision"]] == [
+        turn["times_torchvision"] for turn in said["turns"]
+    ]
+    done = bench("backbones", "--backbones", "mobilenetv3-small", *options)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "Forward and backward, 64 px, batch 2, 1 rounds of 1 steps"
+    assert [" ".join(line.split()[1:-2]) for line in lines[2::3]] == [
+        "visionkit ms", "torchvision ms", "visionkit / torchvision",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_backbones_peer_has_its_maps(name: str) -> None:
+    peer = PEERS[name]
+    with torch.device("meta"):  # shapes without numbers
+        ours = BACKBONES[name](**peer.ours)
+        maps = peer.forward(
+            torchvision.models.get_model(peer.name, weights=None, **peer.options), torch.zeros(1, 3, 64, 64)
+        )
+        expected = ours(torch.zeros(1, 3, 64, 64))
+    assert [level_map.shape for level_map in maps] == [level_map.shape for level_map in expected]
 
 
 def test_a_tiny_accuracy(tiny_data: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +10,9 @@ from visionkit.formats.dataset_layout import DatasetLayout
 from visionkit.formats.held_out import with_val
 from visionkit.formats.layout import find_layout, layout_in
 from visionkit.formats.records import AnnotatedImages
+from visionkit.published.cache import cache_folder
 
 SAMPLES = {"sample": "a", "sample-a": "a", "sample-b": "b"}
-
-
-def cache_folder() -> Path:
-    """Where visionkit keeps what it can make or fetch again; `VISIONKIT_CACHE` moves it."""
-    return Path(os.environ.get("VISIONKIT_CACHE", Path.home() / ".cache" / "visionkit"))
 
 
 def find_dataset(data: str | Path | None, say: Callable[[str], None], seed: int = 0) -> DatasetLayout:
@@ -50,9 +45,14 @@ def find_dataset(data: str | Path | None, say: Callable[[str], None], seed: int 
 
 def say_split(name: str, images: AnnotatedImages, say: Callable[[str], None]) -> None:
     """What a split holds, and what was odd in its files."""
-    background = sum(not image.annotations for image in images.images)
+    masks = any(image.mask is not None for image in images.images)
+    background = 0 if masks else sum(not image.annotations for image in images.images)
     crowds = sum(annotation.iscrowd for image in images.images for annotation in image.annotations)
-    line = f"{name}: {len(images.images)} images, {images.object_count - crowds} objects"
+    line = f"{name}: {len(images.images)} images"
+    if masks:
+        line += " with masks"
+    elif not images.whole_images:
+        line += f", {images.object_count - crowds} objects"
     line += f", {crowds} crowd regions" if crowds else ""
     line += f", {background} images without objects" if background else ""
     say(line)

@@ -1,4 +1,4 @@
-"""A trained detector, ready to look at pictures."""
+"""A trained model, ready to look at pictures: a detector or a classifier."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from visionkit.errors import DataError
 from visionkit.predict.backend import Backend
 from visionkit.predict.detect import LoadedImage, detect_images, detect_loaded, read_images
 from visionkit.predict.drawing import draw
-from visionkit.predict.output_formats import OutputFormat, chosen_formats
+from visionkit.predict.output_formats import DEFAULT_FORMATS, OutputFormat, chosen_formats
 from visionkit.predict.sources import find_images
 from visionkit.predict.writers import OutputNames, save_picture
-from visionkit.result import Result
+from visionkit.result import Result, Task
 
 
 class Detector:
@@ -30,8 +30,9 @@ class Detector:
     {'RBC': 12, 'WBC': 1}
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, task: Task = "detect") -> None:
         self.backend = backend
+        self.task = task
 
     @property
     def classes(self) -> ClassTable:
@@ -41,16 +42,16 @@ class Detector:
         self,
         *sources: str | Path,
         conf: float = 0.25,
-        iou: float = 0.7,
+        iou: float | None = None,
         max_det: int = 300,
         classes: Sequence[str] | None = None,
     ) -> list[Result]:
         """Results of all images of files, folders, globs and list files (`images.txt`, one path a line).
 
         Args:
-            conf: lowest score shown.
-            iou: of two detections of a class that overlap more, the better one is kept.
-            max_det: most detections an image.
+            conf: lowest score shown; a classifier's best class is shown whatever its score.
+            iou: of two detections of a class that overlap more, the better one is kept; the model's own where None.
+            max_det: most detections an image, or classes.
             classes: names to look for; all where None.
 
         Raises:
@@ -66,7 +67,7 @@ class Detector:
         self,
         *sources: str | Path,
         conf: float = 0.25,
-        iou: float = 0.7,
+        iou: float | None = None,
         max_det: int = 300,
         classes: Sequence[str] | None = None,
         on_skip: Callable[[Path, DataError], None] | None = None,
@@ -86,7 +87,7 @@ def _warn(_path: Path, error: DataError) -> None:
 def load(
     weights: str | Path = "default", *, device: str = "auto", imgsz: int | None = None, threads: int = 0
 ) -> Detector:
-    """The detector of a .safetensors file that `finetune` wrote, or the bundled one by the name `default`.
+    """The model of a .safetensors file that `finetune` wrote, or the bundled one by the name `default`.
 
     Args:
         imgsz: side of the square network input in pixels; as trained where None.
@@ -108,7 +109,8 @@ def load(
             amp=loaded.recipe.train.amp,
             name=loaded.name,
             sha256=loaded.sha256,
-        )
+        ),
+        loaded.model.task,
     )
 
 
@@ -117,11 +119,11 @@ def detect(
     paths: Iterable[Path],
     *,
     conf: float = 0.25,
-    iou: float = 0.7,
+    iou: float | None = None,
     max_det: int = 300,
     classes: Sequence[str] | None = None,
     save: bool = True,
-    formats: Sequence[str] = ("coco",),
+    formats: Sequence[str] | None = None,
     out: Path | None = None,
     on_folder: Callable[[Path], None] = lambda folder: None,
     on_result: Callable[[Result], None] = lambda result: None,
@@ -134,7 +136,8 @@ def detect(
     Args:
         paths: image files, as `find_images` gives them; they are asked for one by one.
         save: write annotated pictures.
-        formats: write what was found as these, names of `output_formats.FORMATS`.
+        formats: write what was found as these, names of `output_formats.FORMATS`; `DEFAULT_FORMATS` has the one where
+            None.
         out: the folder for both; a new one under runs/detect where None.
         on_folder: told the folder before anything is written to it.
         on_result: told each result as it comes.
@@ -147,7 +150,7 @@ def detect(
     Raises:
         UsageError: an option is out of range; nothing was done then.
     """
-    written = chosen_formats(formats)
+    written = chosen_formats([DEFAULT_FORMATS[detector.task]] if formats is None else formats, detector.task)
     images = read_images(paths, on_skip=on_skip)
     pairs = detect_loaded(detector.backend, images, score=conf, iou=iou, max_det=max_det, classes=classes)
     count = 0

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from visionkit.api.datasets import find_dataset, say_split
+from visionkit.api.task_data import says_masks, task_dataset, task_images, task_layout
 from visionkit.build import LoadedModel, load_model
 from visionkit.classes import ClassMatch, ClassTable, in_brackets, match_classes
-from visionkit.data.dataset import DetectionDataset
 from visionkit.data.loader import BatchLoader, evaluation_loader
-from visionkit.data.views import EvaluationView
+from visionkit.data.views import EvaluationView, Samples
 from visionkit.engine.device import choose_device, use_threads
-from visionkit.engine.evaluate import detect_batches
+from visionkit.engine.evaluate import classify_batches, count_maps, detect_batches, segment_batches
 from visionkit.engine.events import EvaluationProgress, Listener
 from visionkit.errors import DataError, UsageError
 from visionkit.formats.coco import read_coco
@@ -26,7 +26,10 @@ from visionkit.formats.coco_results import read_results, write_results
 from visionkit.formats.layout import read_split
 from visionkit.formats.records import AnnotatedImages
 from visionkit.imaging.reader import read_image
+from visionkit.metrics.classification import classification_scores
+from visionkit.metrics.coco_columns import check_task
 from visionkit.metrics.coco_map import CocoScores, Task, coco_scores
+from visionkit.metrics.task_scores import TaskScores
 from visionkit.predict.drawing import draw_comparison
 from visionkit.predict.writers import OutputNames, save_picture
 from visionkit.result import Result
@@ -38,6 +41,9 @@ def evaluate(
     *,
     split: str = "val",
     batch: int | None = None,
+    task: Task = "bbox",
+    iou: float | None = None,
+    proposals: str | Path | None = None,
     imgsz: int | None = None,
     device: str = "auto",
     workers: int = 1,
@@ -48,8 +54,9 @@ def evaluate(
     on_skip: Callable[[str], None] = lambda line: None,
     listen: Listener = lambda event: None,
     say: Callable[[str], None] = lambda line: None,
-) -> CocoScores:
-    """The COCO scores of a model on a split.
+) -> TaskScores:
+    """The scores of a model on a split: COCO's of a detector, accuracy and the like of a classifier, mean IoU and the
+    like of a segmenter.
 
     Batch size, image size and precision are those the model was trained with, so that the AP is the one its training
     printed, unless they are given here.
@@ -60,9 +67,12 @@ def evaluate(
     Args:
         weights: a .safetensors file of visionkit; `default` is the bundled model.
         data: dataset folder or YAML file; see `find_dataset`.
+        task: what of detections is compared, boxes (`bbox`) or masks (`segm`).
+        iou: of two detections of a class that overlap more, the better one is kept; the model's own where None.
+        proposals: a file of them on the split, for a model that is fed by them; see `formats.proposals`.
         threads: CPU threads; 0 leaves torch's choice.
-        save_predictions: where to write the detections as COCO results.
-        pictures: folder for pictures of the first images, truth on the left, detections on the right.
+        save_predictions: where to write the detections as COCO results; of detectors alone.
+        pictures: folder for pictures of the first images, truth on the left, detections on the right; likewise.
         skip_bad: leave items in error out of the data instead of refusing it.
         on_skip: told those items, a line each.
 
@@ -75,9 +85,21 @@ def evaluate(
     if save_predictions is not None and Path(save_predictions).exists():
         raise UsageError(f"{save_predictions} exists and nothing is overwritten; give another --save-predictions")
     loaded = load_model(weights)
+    check_task(task)
+    if iou is not None and not 0 <= iou <= 1:
+        raise UsageError(f"iou must be between 0 and 1, got {iou}; choose a value such as 0.5")
+    if task == "segm" and not says_masks(loaded.recipe):
+        raise UsageError(
+            f"{loaded.path} is a {loaded.recipe.model}, task segm compares masks of objects; use task bbox"
+        )
+    of_model = loaded.model.task
+    if of_model != "detect" and (save_predictions is not None or pictures is not None):
+        kind = "classifier" if of_model == "classify" else "segmenter"
+        raise UsageError(f"{loaded.path} is a {kind}, and predictions and pictures are of detections; leave them out")
     image_size = loaded.image_size(imgsz)
     layout = find_dataset(data, say, loaded.recipe.train.seed)
-    truth = read_split(layout, split, skip_bad=skip_bad)
+    layout = task_layout(of_model, layout, loaded.recipe.train.seed)
+    truth = task_images(of_model, read_split(layout, split, skip_bad=skip_bad))
     say_split(split, truth, say)
     for line in truth.left_out:
         on_skip(line)
@@ -85,15 +107,31 @@ def evaluate(
     where = choose_device(device)
     use_threads(threads)
     settings = loaded.recipe.train
-    loader = split_loader(truth, image_size, batch or settings.batch, workers, where)
+    samples = task_dataset(loaded.recipe, truth, proposals=None if proposals is None else Path(proposals))
+    loader = split_loader(samples, image_size, batch or settings.batch, workers, where)
     model = loaded.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    rows = detections_on(model, loader, truth, loaded.classes, where, settings.amp, listen)
+    if of_model == "classify":
+        count = counted_images(len(samples), listen)
+        labels, probabilities = classify_batches(
+            model, loader, loaded.classes, device=where, amp=settings.amp, on_images=count
+        )
+        # known_classes made sure that each class of the data has one of the model's.
+        return classification_scores(labels, probabilities[:, [theirs for _, theirs in match.pairs]], truth.classes)
+    if of_model == "segment":
+        count = counted_images(len(samples), listen)
+        maps = segment_batches(model, loader, device=where, amp=settings.amp, on_images=count)
+        # What the data has no class for is wrong wherever it is judged.
+        ours = np.full(256, 255, np.uint8)
+        for label, theirs in match.pairs:
+            ours[theirs] = label
+        return count_maps((ours[labels] for labels in maps), truth, boundaries=True)
+    rows = detections_on(model, loader, truth, loaded.classes, where, settings.amp, listen, task == "segm", iou)
     rows = _with_ids_of_data(rows, match)
     if save_predictions is not None:
         write_results(Path(save_predictions), rows)
     if pictures is not None:
         draw_comparisons(Path(pictures), truth, rows)
-    return coco_scores(truth, rows)
+    return coco_scores(truth, rows, task)
 
 
 def evaluate_predictions(
@@ -120,11 +158,9 @@ def evaluate_predictions(
     return coco_scores(truth, read_results(Path(predictions), truth, on_skip if skip_bad else None), task)
 
 
-def split_loader(
-    truth: AnnotatedImages, image_size: int, batch: int, workers: int, device: torch.device
-) -> BatchLoader:
-    """The letterboxed batches of a split, in dataset order."""
-    view = EvaluationView(DetectionDataset(truth), image_size)
+def split_loader(data: Samples, image_size: int, batch: int, workers: int, device: torch.device) -> BatchLoader:
+    """The letterboxed batches of a dataset, in its order."""
+    view = EvaluationView(data, image_size)
     return evaluation_loader(view, batch=batch, workers=workers, pin_memory=device.type == "cuda")
 
 
@@ -136,16 +172,24 @@ def detections_on(
     device: torch.device,
     amp: bool,
     listen: Listener,
+    masks: bool = False,
+    iou: float | None = None,
 ) -> list[dict[str, object]]:
-    """COCO results rows of a model on a split; the same call during training and alone, so the same numbers."""
+    """COCO results rows of a model on a split."""
+    count = counted_images(len(truth.images), listen)
+    return detect_batches(model, loader, classes, device=device, amp=amp, masks=masks, iou=iou, on_images=count)
+
+
+def counted_images(total: int, listen: Listener) -> Callable[[int], None]:
+    """Tells `listen` of every few images that are through how many that makes."""
     done = 0
 
     def count(images: int) -> None:
         nonlocal done
         done += images
-        listen(EvaluationProgress(done, len(truth.images)))
+        listen(EvaluationProgress(done, total))
 
-    return detect_batches(model, loader, classes, device=device, amp=amp, on_images=count)
+    return count
 
 
 def known_classes(loaded: LoadedModel, truth: AnnotatedImages, say: Callable[[str], None]) -> ClassMatch:

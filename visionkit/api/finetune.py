@@ -48,7 +48,7 @@ def finetune(
         on_skip: told, a line each, the items that `skip_bad` leaves out of the data; the run's log names them too.
         flags: any other setting by its name on the command line: model, backbone, weights, force, epochs or minutes,
             batch, imgsz, lr, optimizer, patience, seed, augment (a preset, a YAML file or settings), cache, device,
-            threads, workers, amp, tensorboard, skip_bad.
+            threads, workers, amp, tensorboard, skip_bad, offline.
 
     Returns:
         The result, or None after a dry run.
@@ -58,6 +58,7 @@ def finetune(
         VisionkitError: training failed on its way; the last state is saved.
     """
     if resume is not None:
+        flags.pop("offline", None)  # nothing is downloaded for a run that has begun
         if any(value is not None for value in flags.values()) or freeze or config or set or out or data:
             raise UsageError("--resume goes on with the run's own settings and takes no other; leave them out")
         folder = RunFolder(Path(resume))
@@ -79,7 +80,7 @@ def finetune(
         say(line)
 
     settle_length(choices, say_and_keep)
-    prepared, budget = prepare(choices, say_and_keep), None
+    prepared, budget = prepare(choices, say_and_keep, listen=listen), None
     _tell_left_out(prepared, on_skip, said.append)
     if prepared.config.minutes is not None:
         beside = Path("runs") if out is None else Path(out)
@@ -124,7 +125,7 @@ def _logging(say: Say, folder: RunFolder) -> Say:
 _TRAIN_FLAGS = ("epochs", "batch", "lr", "optimizer", "patience", "seed", "amp")
 _FLAGS = (
     "model", "backbone", "weights", "minutes", "force", "imgsz", "augment", "cache", "device", "threads", "workers",
-    "tensorboard", "skip_bad",
+    "tensorboard", "skip_bad", "offline",
     *_TRAIN_FLAGS,
 )  # fmt: skip
 

@@ -19,6 +19,8 @@ from torch import nn
 from visionkit.build import BACKBONES, DEFAULT_WEIGHTS, MODELS, load_model
 from visionkit.bundled.files import bundled_model_card, bundled_weights
 from visionkit.errors import UsageError
+from visionkit.published.cache import cache_folder
+from visionkit.published.weights import IMAGENET, IMAGENET_WEIGHTS, TORCHVISION_LICENCE
 
 CODE_LICENCE = "Apache-2.0"
 COCO_CLASSES = 80
@@ -59,6 +61,26 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """The file that a name of weights means for one backbone, on its publisher's server.
+
+    Args:
+        url: of it.
+        sha256: its digits as far as they are known: 64 or 8.
+        size: bytes; as published, rounded where the exact size is not known.
+        scores: what its publisher measured, in 0..1; `top1` is the accuracy on ImageNet-1K's validation images.
+        cached: whether it is here already.
+    """
+
+    backbone: str
+    url: str
+    sha256: str
+    size: int
+    scores: Mapping[str, float]
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Weights:
     """What `--weights` takes by name; beside these it takes any file that `finetune` wrote.
 
@@ -70,6 +92,7 @@ class Weights:
         classes: names of what it finds.
         scores: the numbers `evaluate` gave it in training; empty where it has none.
         scores_from: where these come from.
+        published: the files it means, one a backbone; empty where nothing is downloaded.
     """
 
     name: str
@@ -79,6 +102,7 @@ class Weights:
     classes: tuple[str, ...] = ()
     scores: Mapping[str, Any] | None = None
     scores_from: str = ""
+    published: tuple[Published, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +128,7 @@ def zoo() -> Zoo:
         backbones=tuple(
             Backbone(name, _first_sentence(make), _parameters(backbones[name])) for name, make in BACKBONES.items()
         ),
-        weights=(*_bundled(), Weights("scratch", "random, as the seed decides")),
+        weights=(*_bundled(), _imagenet(), Weights("scratch", "random, as the seed decides")),
     )
 
 
@@ -143,6 +167,20 @@ def _bundled() -> tuple[Weights, ...]:
             classes=loaded.classes.names,
             scores=loaded.scores,
             scores_from="the validation split of its training data; its model card says more" if loaded.scores else "",
+        ),
+    )
+
+
+def _imagenet() -> Weights:
+    folder = cache_folder() / "weights"
+    return Weights(
+        IMAGENET_WEIGHTS,
+        "of the backbone only, downloaded once from torchvision's server, for the backbones below",
+        TORCHVISION_LICENCE,
+        scores_from="torchvision's documentation; nothing of it was measured here",
+        published=tuple(
+            Published(backbone, file.url, file.sha256, file.size, file.scores, (folder / file.name).exists())
+            for backbone, file in IMAGENET.items()
         ),
     )
 

@@ -13,14 +13,18 @@ import torch
 from torch import nn
 
 from visionkit.api.datasets import find_dataset, say_split
+from visionkit.api.task_data import TaskDataset, proposals_file, task_images, task_layout, task_of, training_dataset
+from visionkit.backbone_transfer import BackboneTransfer, BackboneWeights, imagenet_weights, transfer_backbone
 from visionkit.build import DEFAULT_WEIGHTS, LoadedModel, build_model, load_model
 from visionkit.bundled.files import bundled_weights
 from visionkit.config import Choices, Config
 from visionkit.data.augment_values import in_words
 from visionkit.data.dataset import DetectionDataset
 from visionkit.data.loader import BatchPlan
+from visionkit.data.semantic import median_frequency_weights
 from visionkit.engine.checkpoint import load_state
 from visionkit.engine.device import choose_device, has_bf16, use_threads
+from visionkit.engine.events import DownloadProgress, Listener
 from visionkit.engine.run_folder import RunFolder
 from visionkit.engine.tensorboard import summary_writer
 from visionkit.engine.train import TrainingState
@@ -28,9 +32,13 @@ from visionkit.errors import CheckpointError, DataError, UsageError
 from visionkit.formats.dataset_layout import DatasetLayout
 from visionkit.formats.layout import check_same_classes, read_split
 from visionkit.formats.records import AnnotatedImages
+from visionkit.formats.semantic_map import label_counts
+from visionkit.models.fcn import Fcn
 from visionkit.nn.freeze import Frozen, freeze, frozen_sha256, select_units
+from visionkit.published.download import published_file
+from visionkit.published.weights import IMAGENET_WEIGHTS
 from visionkit.transfer import Transfer, transfer_weights
-from visionkit.types import Unit
+from visionkit.types import Task, Unit
 
 Say = Callable[[str], None]
 
@@ -52,13 +60,13 @@ class Prepared:
     config: Config
     layout: DatasetLayout
     train_images: AnnotatedImages
-    train_data: DetectionDataset
+    train_data: TaskDataset
     val_images: AnnotatedImages
     device: torch.device
     state: TrainingState
     frozen: Frozen | None
     frozen_sha256: str
-    transfer: Transfer | None
+    transfer: Transfer | BackboneTransfer | None
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -67,36 +75,43 @@ class Prepared:
         return tuple(dict.fromkeys(self.train_images.left_out + self.val_images.left_out))
 
 
-def prepare(choices: Choices, say: Say, saved: Mapping[str, Any] | None = None) -> Prepared:
+def prepare(
+    choices: Choices, say: Say, saved: Mapping[str, Any] | None = None, listen: Listener = lambda event: None
+) -> Prepared:
     """Check settings against each other and against data and weights, and build what they name.
 
     Args:
         choices: what the user said; what is decided here is added to it, with origin `auto`.
         saved: the state of an interrupted run, in place of fresh weights.
+        listen: told how far a download is.
 
     Raises:
         UsageError, ConfigError, DataError, CheckpointError: something given is wrong.
+        VisionkitError: weights cannot be downloaded.
     """
     config = choices.config()
     if config.tensorboard:
         summary_writer()
     device = choose_device(config.device)
     layout = find_dataset(None if choices.origin("data") == "default" else config.data, say, config.train.seed)
+    source = _source(choices, say, listen) if saved is None else None
+    if isinstance(source, LoadedModel):
+        choices.say(_adopted(choices, source), "auto")
+    # The model decides what is read of data that have objects and masks.
+    task = task_of(choices.config())
+    layout = task_layout(task, layout, config.train.seed)
     if saved is not None and saved["data_sha256"] != annotations_sha256(layout):
         raise DataError(
             f"the annotations in {layout.root} are not those this run began with, and it would end elsewhere; "
             "restore them, or start a new run"
         )
-    train_images, val_images = _read_splits(layout, config.skip_bad, say)
+    train_images, val_images = _read_splits(layout, task, config.skip_bad, say)
     if saved is not None and saved.get("kept_sha256", "") not in ("", kept_sha256(train_images, val_images)):
         raise DataError(
             f"--skip-bad leaves other items of {layout.root} out than when this run began, and it would end elsewhere; "
             "restore the images, or start a new run"
         )
 
-    source = _source(choices, say) if saved is None else None
-    if source is not None:
-        choices.say(_adopted(choices, source), "auto")
     choices.say({"data": str(layout.path.resolve())}, choices.origin("data"))
     if config.workers is None:
         choices.say({"workers": max(1, min(8, (os.cpu_count() or 1) - 1))}, "auto")
@@ -106,29 +121,43 @@ def prepare(choices: Choices, say: Say, saved: Mapping[str, Any] | None = None) 
     config = choices.config()
 
     model = build_model(config, train_images.classes)
+    if isinstance(model, Fcn) and config.class_weights == "median-frequency":
+        model.class_weights.copy_(torch.from_numpy(median_frequency_weights(label_counts(train_images))))
     fresh = None if saved is not None else tuple(model.state_dict())
-    transfer = None
+    transfer: Transfer | BackboneTransfer | None = None
     if source is not None:
-        transfer = transfer_weights(model, train_images.classes, source)
+        transfer = (
+            transfer_weights(model, train_images.classes, source)
+            if isinstance(source, LoadedModel)
+            else transfer_backbone(model, source)
+        )
         fresh = transfer.reinitialised
         for line in transfer.lines():
             say(line)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     frozen = _frozen(model, model.units, config, fresh or (), say)
-    plan = batch_plan(config, len(train_images.images))
+    train_data = training_dataset(config, train_images, config.cache, proposals_file(config, "train"))
+    if isinstance(train_data, DetectionDataset) and train_data.without_mask:
+        say(f"Masks: {train_data.without_mask} of {train_images.object_count} objects have none and teach boxes alone")
+    if isinstance(train_data, DetectionDataset) and train_data.proposal_counts is not None:
+        counts = train_data.proposal_counts
+        say(f"Proposals: {counts.sum()} for {(counts > 0).sum()} of {len(counts)} training images")
+    plan = batch_plan(config, len(train_data))
     state = TrainingState.begin(model, config.train, plan.steps_per_epoch)
     if saved is not None:
         state.restore(saved["training"])
     sha256 = frozen_sha256(model, frozen) if frozen else ""
-    train_data = DetectionDataset(train_images, config.cache)
     return Prepared(config, layout, train_images, train_data, val_images, device, state, frozen, sha256, transfer)
 
 
-def _read_splits(layout: DatasetLayout, skip_bad: bool, say: Say) -> tuple[AnnotatedImages, AnnotatedImages]:
+def _read_splits(
+    layout: DatasetLayout, task: Task, skip_bad: bool, say: Say
+) -> tuple[AnnotatedImages, AnnotatedImages]:
     if "train" not in layout.splits:
         there = ", ".join(layout.splits)
         raise DataError(f"{layout.path} has no train split, training needs one, it has {there}; add it or name another")
-    splits = read_split(layout, "train", skip_bad=skip_bad), read_split(layout, "val", skip_bad=skip_bad)
+    train, val = (task_images(task, read_split(layout, name, skip_bad=skip_bad)) for name in ("train", "val"))
+    splits = train, val
     check_same_classes(dict(zip(("train", "val"), splits, strict=True)))
     for name, images in zip(("train", "val"), splits, strict=True):
         say_split(name, images, say)
@@ -138,8 +167,8 @@ def _read_splits(layout: DatasetLayout, skip_bad: bool, say: Say) -> tuple[Annot
     return splits
 
 
-def _source(choices: Choices, say: Say) -> LoadedModel | None:
-    """The model whose weights training starts from, or None for random ones.
+def _source(choices: Choices, say: Say, listen: Listener) -> LoadedModel | BackboneWeights | None:
+    """The model whose weights training starts from, or published ones of its backbone, or None for random ones.
 
     The bundled model is the start wherever nothing else is said; but where it does not exist, or another architecture
     is asked for, the start is random, and `choices` say so, so that the run's config file means this run for good.
@@ -147,6 +176,8 @@ def _source(choices: Choices, say: Say) -> LoadedModel | None:
     config = choices.config()
     if config.weights == "scratch":
         return None
+    if config.weights == IMAGENET_WEIGHTS:
+        return _imagenet(config, say, listen)
     if config.weights != DEFAULT_WEIGHTS:
         return load_model(config.weights)
     if bundled_weights() is None:
@@ -163,10 +194,24 @@ def _source(choices: Choices, say: Say) -> LoadedModel | None:
     return None
 
 
+def _imagenet(config: Config, say: Say, listen: Listener) -> BackboneWeights:
+    published = imagenet_weights(config.backbone)
+    path = published_file(
+        f"weights {IMAGENET_WEIGHTS} for {config.backbone}",
+        published,
+        offline=config.offline,
+        say=say,
+        progress=lambda done, total: listen(DownloadProgress(done, total)),
+    )
+    return BackboneWeights(config.backbone, path, published.sha256)
+
+
 def _adopted(choices: Choices, source: LoadedModel) -> dict[str, Any]:
-    """What a weights file decides where the user said nothing: its architecture and image size."""
+    """What a weights file decides where the user said nothing: its architecture and, for the same model, image size."""
     recipe = source.recipe
-    own = {"model": recipe.model, "backbone": recipe.backbone, "imgsz": recipe.imgsz}
+    own: dict[str, Any] = {"model": recipe.model, "backbone": recipe.backbone}
+    if choices.origin("model") == "default" or choices.config().model == recipe.model:
+        own["imgsz"] = recipe.imgsz
     return {key: value for key, value in own.items() if choices.origin(key) == "default"}
 
 
@@ -188,16 +233,21 @@ def _frozen(model: nn.Module, units: Sequence[Unit], config: Config, fresh: Sequ
 
 def say_plan(run: Prepared, say: Say) -> None:
     """What will be trained, for how long and with which settings, in a line."""
-    config, images, device = run.config, run.train_images, run.device
+    config, device = run.config, run.device
     settings = config.train
     half = "bf16" if settings.amp and has_bf16(device) else "fp32"
     augment = config.augment if isinstance(config.augment, str) else in_words(config.augment)
     say(f"Training data: {run.train_data.cache_words}")
     say(
         f"Training {config.model}/{config.backbone} at {config.imgsz} px on {device} ({half}): {settings.epochs} "
-        f"epochs of {len(images.images)} images in batches of {settings.batch * settings.accumulate}, "
+        f"epochs of {len(run.train_data)} {_counted(run)} in batches of {settings.batch * settings.accumulate}, "
         f"{settings.optimizer}, lr {settings.lr:g}, augment {augment}, seed {settings.seed}"
     )
+
+
+def _counted(run: Prepared) -> str:
+    """What the pictures that training draws are: images, or what is cut out of them."""
+    return "crops" if task_of(run.config) == "classify" and not run.train_images.whole_images else "images"
 
 
 def prepare_resumed(folder: RunFolder, say: Say) -> Prepared:

@@ -102,7 +102,7 @@ def fix_epochs(
     ):
         cost, sentence = _measure(run, RunFolder(Path(folder)), clock)
     settings = run.config.train
-    batches_per_epoch = batch_plan(run.config, len(run.train_images.images)).steps_per_epoch
+    batches_per_epoch = batch_plan(run.config, len(run.train_data)).steps_per_epoch
     left = budget.seconds_left
     if not settings.evaluate_every:
         every = affordable_interval(left, cost, settings, batches_per_epoch)

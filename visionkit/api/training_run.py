@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from visionkit.api.evaluate import detections_on, split_loader
+from visionkit.api.evaluate import counted_images, split_loader
 from visionkit.api.prepare import STATE_FORMAT, Prepared, Say, annotations_sha256, batch_plan, kept_sha256
+from visionkit.api.task_data import FRAMINGS, proposals_file, task_dataset, task_of
 from visionkit.api.training_samples import augment_settings, growth, sample_sheet
 from visionkit.build import save_model
 from visionkit.config import Config
@@ -19,13 +20,14 @@ from visionkit.data.loader import BatchLoader, BatchPlan, training_loader
 from visionkit.data.views import TrainingView
 from visionkit.engine.checkpoint import save_state
 from visionkit.engine.curves import draw_curves
+from visionkit.engine.evaluate import EVALUATIONS
 from visionkit.engine.events import EpochDone, Event, Listener, Saved
 from visionkit.engine.run_folder import RunFolder
 from visionkit.engine.tensorboard import tensorboard_log
 from visionkit.engine.train import TrainingState, train
 from visionkit.errors import DataError, VisionkitError
 from visionkit.formats.records import AnnotatedImages
-from visionkit.metrics.coco_map import CocoScores, coco_scores
+from visionkit.metrics.task_scores import TaskScores, scores_by_name
 from visionkit.nn.freeze import frozen_sha256, prove_frozen
 from visionkit.predict.writers import save_picture
 
@@ -39,7 +41,7 @@ class FinetuneResult:
         best, last: weights files.
         epochs: completed.
         best_epoch: whose weights `best` holds.
-        scores: of the best epoch, as the metrics file has them: AP, AP50, AP75, AR100, mean_iou_matched.
+        scores: of the best epoch, as the metrics file has them: those of `SCORE_NAMES` for its task.
         frozen_sha256: of the frozen tensors, the same before and after; empty where nothing was frozen.
         left_out: items of the data that `skip_bad` left out, each named in the log.
     """
@@ -98,23 +100,31 @@ class RunParts:
     @classmethod
     def of(cls, run: Prepared, folder: RunFolder, listen: Listener) -> RunParts:
         config = run.config
-        view = TrainingView(run.train_data, augment_settings(config), config.imgsz, config.train.seed, growth(config))
-        plan = batch_plan(config, len(run.train_images.images))
+        view = TrainingView(
+            run.train_data,
+            augment_settings(config),
+            config.imgsz,
+            config.train.seed,
+            growth(config),
+            FRAMINGS[task_of(config)],
+        )
+        plan = batch_plan(config, len(run.train_data))
         return cls(run, folder, view, plan, annotations_sha256(run.layout), listen)
 
     @property
     def batches(self) -> _Batches:
         return _Batches(self.view, self.plan, self.run.config.workers or 0, self.run.device.type == "cuda")
 
-    def evaluation(self, truth: AnnotatedImages) -> Callable[[nn.Module], CocoScores]:
+    def evaluation(self, truth: AnnotatedImages) -> Callable[[nn.Module], TaskScores]:
         """Scores a model on annotated images; their loader is kept from one call to the next."""
         config, device = self.run.config, self.run.device
-        loader = split_loader(truth, config.imgsz, config.train.batch, min(1, config.workers or 0), device)
-        classes = self.run.train_images.classes
+        data = task_dataset(config, truth, proposals=proposals_file(config, "val"))
+        loader = split_loader(data, config.imgsz, config.train.batch, min(1, config.workers or 0), device)
+        score = EVALUATIONS[task_of(config)]
 
-        def evaluate(model: nn.Module) -> CocoScores:
-            rows = detections_on(model, loader, truth, classes, device, config.train.amp, self.listen)
-            return coco_scores(truth, rows)
+        def evaluate(model: nn.Module) -> TaskScores:
+            progress = counted_images(len(data), self.listen)
+            return score(model, loader, truth, device=device, amp=config.train.amp, on_images=progress)
 
         return evaluate
 
@@ -130,8 +140,8 @@ class RunParts:
         save_state(self.folder.state, content)
         self.listen(Saved(self.folder.state))
 
-    def save_epoch(self, state: TrainingState, scores: CocoScores | None, best: bool) -> None:
-        card = {"epoch": state.epoch, **_shown_scores(state.history[-1])}
+    def save_epoch(self, state: TrainingState, scores: TaskScores | None, best: bool) -> None:
+        card = {"epoch": state.epoch, **_shown_scores(state.history[-1], state.score_names)}
         classes, recipe = self.run.train_images.classes, self.run.config.recipe()
         save_model(self.folder.last, state.average.model, classes, recipe, card)
         if best:
@@ -187,7 +197,7 @@ def run_training(run: Prepared, folder: RunFolder, listen: Listener, say: Say) -
         last=folder.last,
         epochs=state.epoch,
         best_epoch=best.get("epoch", 0),
-        scores=_shown_scores(best),
+        scores=_shown_scores(best, state.score_names),
         frozen_sha256=run.frozen_sha256,
         left_out=len(run.left_out),
     )
@@ -200,8 +210,8 @@ def _flat(config: Config) -> dict[str, Any]:
     return {**values, **{f"train.{name}": value for name, value in inner.items()}}
 
 
-def _shown_scores(row: dict[str, Any]) -> dict[str, float | None]:
-    return {name: row.get(name) for name in ("AP", "AP50", "AP75", "AR100", "mean_iou_matched")}
+def _shown_scores(row: dict[str, Any], names: Sequence[str]) -> dict[str, float | None]:
+    return {name: row.get(name) for name in names}
 
 
 def epoch_line(event: EpochDone) -> str:
@@ -211,7 +221,8 @@ def epoch_line(event: EpochDone) -> str:
     line = f"epoch {event.epoch:>3}/{event.epochs}  {minutes}:{seconds:02}  {losses}"
     line += f"  {event.images_per_second:.0f} images/s"
     if event.scores is not None:
-        line += f"  AP {_score(event.scores.AP)}  AP50 {_score(event.scores.AP50)}{'  best' if event.best else ''}"
+        first = list(scores_by_name(event.scores).items())[:2]
+        line += "".join(f"  {name} {_score(value)}" for name, value in first) + "  best" * event.best
     return line
 
 

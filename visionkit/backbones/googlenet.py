@@ -30,7 +30,8 @@ INCEPTIONS: dict[str, tuple[int, int, int, int, int, int]] = {
 
 AUXILIARY = {"inception4a": 512, "inception4d": 528}
 """Where a classifier hangs the paper's auxiliary heads (section 5): the modules after which they read, and the channels
-there. They belong to classifying, so this network has none; torchvision's `aux1.*` and `aux2.*` stay unused."""
+there. They belong to classifying, so this network has none: `visionkit.models.classifier` makes them. Torchvision's
+`aux1.*` and `aux2.*` stay unused."""
 
 LEAST_SIDE = 15
 
@@ -95,6 +96,8 @@ class GoogLeNet(nn.Module):
     >>> GoogLeNet().levels
     (Level(channels=480, stride=8), Level(channels=832, stride=16), Level(channels=1024, stride=32))
     """
+
+    auxiliary = AUXILIARY
 
     def __init__(
         self, *, norm: Norm = batch_norm, activation: Activation = ACTIVATIONS["relu"], largest: int = 3

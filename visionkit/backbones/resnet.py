@@ -35,14 +35,15 @@ class BasicBlock(nn.Module):
         norm: Norm = nn.BatchNorm2d,
         activation: Activation = RELU,
         reduction: int | None = None,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         out_channels = width * self.expansion
         bias = norm is no_norm
-        self.conv1 = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=bias)
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride, padding=dilation, dilation=dilation, bias=bias)
         self.bn1 = norm(width)
         self.act1 = activation(width)
-        self.conv2 = nn.Conv2d(width, out_channels, 3, padding=1, bias=bias)
+        self.conv2 = nn.Conv2d(width, out_channels, 3, padding=dilation, dilation=dilation, bias=bias)
         self.bn2 = norm(out_channels)
         self.act2 = activation(out_channels)
         self.se = _excitation(out_channels, reduction)
@@ -76,6 +77,7 @@ class Bottleneck(nn.Module):
         norm: Norm = nn.BatchNorm2d,
         activation: Activation = RELU,
         reduction: int | None = None,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         out_channels = width * self.expansion
@@ -83,7 +85,7 @@ class Bottleneck(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=bias)
         self.bn1 = norm(width)
         self.act1 = activation(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=bias)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=dilation, dilation=dilation, bias=bias)
         self.bn2 = norm(width)
         self.act2 = activation(width)
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=bias)
@@ -127,6 +129,9 @@ class ResNet(nn.Module):
         depths: blocks in each of the four layers.
         norm, activation: make the layer of that kind for so many channels.
         reduction: how many times squeeze and excitation narrows in each block; None: there is none.
+        dilated: how many of the last layers, at most two, keep the size of their input and spread their 3x3
+            convolutions instead, so that each weight still sees what it would have seen (Yu et al. 2017, Dilated
+            Residual Networks, section 2). With 2 all three maps are at stride 8.
 
     `forward` takes normalised images f32 [B, 3, H, W] of any size and returns the maps of layer2, layer3 and layer4,
     at strides 8, 16 and 32; a side of s pixels gives a map of ceil(s / stride).
@@ -140,20 +145,27 @@ class ResNet(nn.Module):
         norm: Norm = nn.BatchNorm2d,
         activation: Activation = RELU,
         reduction: int | None = None,
+        dilated: int = 0,
     ) -> None:
         super().__init__()
+        assert 0 <= dilated <= 2
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 7, stride=2, padding=3, bias=norm is no_norm)
         self.bn1 = norm(WIDTHS[0])
         self.act1 = activation(WIDTHS[0])
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         make = partial(block, norm=norm, activation=activation, reduction=reduction)
         self.layer1 = _layer(make, WIDTHS[0], WIDTHS[0], depths[0], stride=1)
-        self.layer2 = _layer(make, WIDTHS[0] * block.expansion, WIDTHS[1], depths[1], stride=2)
-        self.layer3 = _layer(make, WIDTHS[1] * block.expansion, WIDTHS[2], depths[2], stride=2)
-        self.layer4 = _layer(make, WIDTHS[2] * block.expansion, WIDTHS[3], depths[3], stride=2)
-        self.levels = tuple(
-            Level(width * block.expansion, stride) for width, stride in zip(WIDTHS[1:], (8, 16, 32), strict=True)
-        )
+        layers, levels, stride, spread = [], [], 4, 1
+        for number, (width, depth) in enumerate(zip(WIDTHS[1:], depths[1:], strict=True), start=2):
+            halves = number <= 4 - dilated
+            # The first block of a layer that keeps its size sees a map that is spread as the layer before.
+            before, spread = spread, spread if halves else 2 * spread
+            stride = 2 * stride if halves else stride
+            in_channels = width // 2 * block.expansion
+            layers.append(_layer(make, in_channels, width, depth, 2 if halves else 1, dilations=(before, spread)))
+            levels.append(Level(width * block.expansion, stride))
+        self.layer2, self.layer3, self.layer4 = layers
+        self.levels = tuple(levels)
         blocks = [f"layer{i}.{b}" for i, depth in enumerate(depths, start=1) for b in range(depth)]
         self.units = (
             Unit("stem", ("conv1", "bn1", "act1")),
@@ -172,11 +184,17 @@ class ResNet(nn.Module):
 
 
 def _layer(
-    make: Callable[..., BasicBlock | Bottleneck], in_channels: int, width: int, depth: int, stride: int
+    make: Callable[..., BasicBlock | Bottleneck],
+    in_channels: int,
+    width: int,
+    depth: int,
+    stride: int,
+    dilations: tuple[int, int] = (1, 1),
 ) -> nn.Sequential:
-    """`depth` blocks of the same width; the first does the striding."""
-    first = make(in_channels, width, stride)
-    return nn.Sequential(first, *(make(width * first.expansion, width) for _ in range(depth - 1)))
+    """`depth` blocks of the same width; the first does the striding. `dilations` are the first's and the others'."""
+    first = make(in_channels, width, stride, dilation=dilations[0])
+    others = (make(width * first.expansion, width, dilation=dilations[1]) for _ in range(depth - 1))
+    return nn.Sequential(first, *others)
 
 
 def resnet18(*, norm: Norm = nn.BatchNorm2d, activation: Activation = RELU) -> ResNet:
@@ -197,13 +215,16 @@ def resnet34(*, norm: Norm = nn.BatchNorm2d, activation: Activation = RELU) -> R
     return ResNet(BasicBlock, (3, 4, 6, 3), norm=norm, activation=activation)
 
 
-def resnet50(*, norm: Norm = nn.BatchNorm2d, activation: Activation = RELU) -> ResNet:
+def resnet50(*, norm: Norm = nn.BatchNorm2d, activation: Activation = RELU, dilated: int = 0) -> ResNet:
     """ResNet-50, randomly initialised: 23.51 M parameters, 18 units.
+
+    Args:
+        dilated: see `ResNet`.
 
     >>> [level.channels for level in resnet50().levels]
     [512, 1024, 2048]
     """
-    return ResNet(Bottleneck, (3, 4, 6, 3), norm=norm, activation=activation)
+    return ResNet(Bottleneck, (3, 4, 6, 3), norm=norm, activation=activation, dilated=dilated)
 
 
 def resnet101(*, norm: Norm = nn.BatchNorm2d, activation: Activation = RELU) -> ResNet:

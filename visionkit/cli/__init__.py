@@ -13,6 +13,7 @@ from types import FrameType
 import typer
 
 from visionkit.cli.augment_preview import augment_preview
+from visionkit.cli.classify import classify
 from visionkit.cli.detect import detect
 from visionkit.cli.evaluate import evaluate
 from visionkit.cli.finetune import finetune
@@ -20,6 +21,7 @@ from visionkit.cli.info import info
 from visionkit.cli.layers import layers
 from visionkit.cli.models import models
 from visionkit.cli.process import silence_image_libraries, tune_process
+from visionkit.cli.segment import segment
 from visionkit.errors import VisionkitError
 
 app = typer.Typer(
@@ -34,6 +36,8 @@ app = typer.Typer(
 app.command()(finetune)
 app.command()(evaluate)
 app.command()(detect)
+app.command()(classify)
+app.command()(segment)
 app.command()(layers)
 app.command()(augment_preview)
 app.command()(models)

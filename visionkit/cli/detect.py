@@ -25,7 +25,14 @@ def detect(
     source_: Annotated[list[str] | None, typer.Option("--source", help="The same, as an option.")] = None,
     weights: Annotated[str, typer.Option(help="A .safetensors file; default: the bundled model.")] = "default",
     conf: Annotated[float, typer.Option("--conf", "--conf-thres", help="Lowest score shown.")] = 0.25,
-    iou: Annotated[float, typer.Option("--iou", "--iou-thres", help="NMS: overlap at which the worse box goes.")] = 0.7,
+    iou: Annotated[
+        float | None,
+        typer.Option(
+            "--iou",
+            "--iou-thres",
+            help="NMS: overlap at which the worse box goes; the model's: 0.7 of yolo, 0.5 of the R-CNN family.",
+        ),
+    ] = None,
     max_det: Annotated[int, typer.Option(help="Most detections an image.")] = 300,
     classes: Annotated[str | None, typer.Option(help="Names to look for, separated by commas.")] = None,
     imgsz: ImageSize = None,
@@ -33,7 +40,7 @@ def detect(
     threads: Threads = None,
     format_: Annotated[
         list[str] | None,
-        typer.Option("--format", help="Write detections as json, coco, yolo or csv; repeatable; coco with --save."),
+        typer.Option("--format", help="Write what is found as json, coco, yolo or csv; repeatable; coco with --save."),
     ] = None,
     save: Annotated[bool, typer.Option(help="Write annotated pictures.")] = True,
     out: Annotated[
@@ -69,14 +76,13 @@ def detect(
         )
     from visionkit.api import detect as job
     from visionkit.predict.json_writer import write_json_line
-    from visionkit.predict.output_formats import chosen_formats
+    from visionkit.predict.output_formats import DEFAULT_FORMATS, chosen_formats
     from visionkit.predict.sources import find_images
 
     if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
         fact = "is not empty" if out.is_dir() else "is a file"
         raise UsageError(f"{out} {fact} and nothing is overwritten; give another --out")
-    formats = format_ or (["coco"] if save else [])
-    written = [*(["Pictures"] if save else []), *(chosen.files for chosen in chosen_formats(formats))]
+    chosen_formats(format_ or [])  # an unknown one is refused before anything is loaded
     folders: list[Path] = []
     skipped: list[Path] = []
 
@@ -91,6 +97,8 @@ def detect(
         say(f"skipped: {error}")
 
     detector = job.load(weights, device=device or "auto", imgsz=imgsz, threads=threads or 0)
+    formats = format_ or ([DEFAULT_FORMATS[detector.task]] if save else [])
+    written = [*(["Pictures"] if save else []), *(chosen.files for chosen in chosen_formats(formats, detector.task))]
     paths = find_images(sources)
     try:
         count = job.detect(
@@ -122,6 +130,10 @@ def listed(words: Sequence[str]) -> str:
 
 def result_table(result: Result) -> str:
     """A line of the image, `photos/bus.jpg  810x1080  3 person, 1 bus  24 ms`, and a row a detection."""
+    if result.task == "classify":
+        return _class_table(result)
+    if result.task == "segment":
+        return _area_table(result)
     objects = ", ".join(f"{n} {name}" for name, n in result.counts().items()) or "nothing found"
     time = sum(result.milliseconds.values())
     lines = [f"{result.path}  {result.width}x{result.height}  {objects}  {time:.0f} ms"]
@@ -129,4 +141,26 @@ def result_table(result: Result) -> str:
     for label, score, box in zip(result.labels, result.scores, result.boxes, strict=True):
         corners = " ".join(f"{v:7.1f}" for v in box)
         lines.append(f"  {result.classes.names[label]:<{width}}  {score:.2f}  {corners}")
+    return "\n".join(lines)
+
+
+def _class_table(result: Result) -> str:
+    """A line of the image with its best class, `photos/cat.jpg  640x480  cat 0.97  24 ms`, and a row a further one."""
+    answers = [
+        f"{result.classes.names[label]} {score:.2f}" for label, score in zip(result.labels, result.scores, strict=True)
+    ]
+    best, time = answers[0] if answers else "nothing found", sum(result.milliseconds.values())
+    first = f"{result.path}  {result.width}x{result.height}  {best}  {time:.0f} ms"
+    return "\n".join([first, *(f"  {answer}" for answer in answers[1:])])
+
+
+def _area_table(result: Result) -> str:
+    """A line of the image, `photos/bus.jpg  810x1080  4 classes  24 ms`, and a row a class with its share of pixels."""
+    many = f"{len(result)} class{'es' * (len(result) != 1)}"
+    time = sum(result.milliseconds.values())
+    lines = [f"{result.path}  {result.width}x{result.height}  {many}  {time:.0f} ms"]
+    width = max(len(name) for name in result.classes.names)
+    for label, share in zip(result.labels, result.scores, strict=True):
+        pixels = round(float(share) * result.width * result.height)
+        lines.append(f"  {result.classes.names[label]:<{width}}  {share:7.2%}  {pixels:>10,} px")
     return "\n".join(lines)

@@ -1,10 +1,11 @@
-"""`visionkit evaluate`: the COCO scores of a model or of a predictions file."""
+"""`visionkit evaluate`: the scores of a model, or COCO's of a predictions file."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +15,10 @@ from visionkit.cli.progress import image_progress, say
 from visionkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from visionkit.metrics.classification import ClassificationScores
     from visionkit.metrics.coco_map import CocoScores
+    from visionkit.metrics.mean_iou import SegmentationScores
+    from visionkit.metrics.task_scores import TaskScores
 
 
 def evaluate(
@@ -23,7 +27,12 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="train, val or test; val.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="COCO results file; with --annotations.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="COCO ground truth file.")] = None,
-    task: Annotated[str | None, typer.Option(help="What to compare of predictions: bbox or segm; bbox.")] = None,
+    task: Annotated[str | None, typer.Option(help="What to compare, bbox or segm (masks); bbox.")] = None,
+    iou: Annotated[
+        float | None,
+        typer.Option("--iou", "--iou-thres", help="NMS: overlap where the worse box goes; the model's."),
+    ] = None,
+    proposals: Annotated[Path | None, typer.Option(help="File of proposals on the split, for fast-rcnn.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", "--batch-size", help="Images a step; as trained.")] = None,
     imgsz: ImageSize = None,
     device: Device = None,
@@ -35,6 +44,11 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Score a model on a dataset, or any COCO results file on its ground truth, with pycocotools' numbers.
+
+    A classifier is scored by accuracy, precision, recall, F1, ROC AUC and its confusion matrix, on the pictures of a
+    folder per class or on the objects of any other dataset.
+
+    A segmenter is scored by mean IoU, the IoU of each class and of its boundary, and the accuracy of pixels.
 
     Example: [bold]visionkit evaluate --weights runs/finetune/my-data-1/best.safetensors --data my-data[/bold]
     """
@@ -48,19 +62,21 @@ def evaluate(
         "--data": data,
         "--split": split,
         "--batch": batch,
+        "--iou": iou,
+        "--proposals": proposals,
         "--imgsz": imgsz,
         "--device": device,
         "--threads": threads,
         "--save-predictions": save_predictions,
         "--pictures": pictures,
     }
-    stray = [name for name, value in (of_weights if predictions else {"--task": task}).items() if value is not None]
+    stray = [name for name, value in of_weights.items() if predictions and value is not None]
     if stray:
-        given, other = ("--predictions", "--weights") if predictions else ("--weights", "--predictions")
-        raise UsageError(f"{', '.join(stray)} has no meaning with {given}, only with {other}; leave it out")
+        raise UsageError(f"{', '.join(stray)} has no meaning with --predictions, only with --weights; leave it out")
     from visionkit.api import evaluate as job
 
     left_out = LeftOut()
+    scores: TaskScores
     if predictions is not None and annotations is not None:
         scores = job.evaluate_predictions(
             predictions,
@@ -77,6 +93,9 @@ def evaluate(
                 data,
                 split=split or "val",
                 batch=batch,
+                task=task or "bbox",  # type: ignore[arg-type]
+                iou=iou,
+                proposals=proposals,
                 imgsz=imgsz,
                 device=device or "auto",
                 threads=threads or 0,
@@ -90,14 +109,14 @@ def evaluate(
     if json_:
         typer.echo(json.dumps(scores.to_json() | ({"left_out": left_out.count} if skip_bad else {})))
     else:
-        _print(scores)
+        PRINTERS[type(scores).__name__](scores)
     left_out.finish()
 
 
 SCORE_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
-def _print(scores: CocoScores) -> None:
+def _print_coco(scores: CocoScores) -> None:
     kind = "boxes" if scores.task == "bbox" else "masks"
     typer.echo(f"{scores.images} images, {kind}")
     for start in range(0, len(SCORE_NAMES), 6):
@@ -108,6 +127,43 @@ def _print(scores: CocoScores) -> None:
     for name, row in scores.per_class.items():
         numbers = "  ".join(_number(value) for value in (row.AP, row.AP50, row.AP75, row.AR100))
         typer.echo(f"{name:<{width}}  {numbers}  {row.objects:>7}")
+
+
+def _print_classification(scores: ClassificationScores) -> None:
+    typer.echo(f"{scores.images} pictures, classified")
+    for line in (("accuracy", "top5"), ("precision", "recall", "f1", "roc_auc")):
+        typer.echo("  ".join(f"{name} {_number(getattr(scores, name))}" for name in line))
+    width = max(5, *(len(name) for name in scores.per_class))
+    typer.echo(f"\n{'class':<{width}}  precision  recall      f1  roc_auc  pictures")
+    for name, row in scores.per_class.items():
+        numbers = (_number(value) for value in (row.precision, row.recall, row.f1, row.roc_auc))
+        typer.echo("{:<{}}     {}  {}  {}   {}  {:>8}".format(name, width, *numbers, row.images))
+    # A number for each class heads its column: names may be long.
+    numbers_width = max(len(str(max(max(row) for row in scores.confusion))), len(str(len(scores.confusion))))
+    head = "  ".join(f"{number:>{numbers_width}}" for number in range(1, len(scores.confusion) + 1))
+    typer.echo(f"\n{'truth, by what it was called':<{width + 4}}\n{'':<{width + 4}}  {head}")
+    for number, (name, counts) in enumerate(zip(scores.per_class, scores.confusion, strict=True), 1):
+        cells = "  ".join(f"{count:>{numbers_width}}" for count in counts)
+        typer.echo(f"{number:>3} {name:<{width}}  {cells}")
+
+
+def _print_segmentation(scores: SegmentationScores) -> None:
+    typer.echo(f"{scores.images} images, semantic maps")
+    for line in (("mIoU", "boundary_iou", "frequency_weighted_iou"), ("pixel_accuracy", "mean_accuracy")):
+        typer.echo("  ".join(f"{name} {_number(getattr(scores, name))}" for name in line))
+    width = max(5, *(len(name) for name in scores.per_class))
+    typer.echo(f"\n{'class':<{width}}     IoU  accuracy  boundary IoU        pixels")
+    for name, row in scores.per_class.items():
+        numbers = (_number(value) for value in (row.IoU, row.accuracy, row.boundary_iou))
+        typer.echo("{:<{}}  {}    {}        {}  {:>12,}".format(name, width, *numbers, row.pixels))
+
+
+PRINTERS: dict[str, Callable[[Any], None]] = {
+    "CocoScores": _print_coco,
+    "ClassificationScores": _print_classification,
+    "SegmentationScores": _print_segmentation,
+}
+"""By the name of the record of scores, whose modules are imported when a command runs."""
 
 
 def _number(value: float | None) -> str:

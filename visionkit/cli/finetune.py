@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visionkit.cli.left_out import LeftOut
-from visionkit.cli.options import AUGMENT_HELP, BACKBONE_HELP, Debug, Device, ImageSize, Json, SkipBad, Threads
+from visionkit.cli.options import (
+    AUGMENT_HELP,
+    BACKBONE_HELP,
+    WEIGHTS_HELP,
+    Debug,
+    Device,
+    ImageSize,
+    Json,
+    Offline,
+    SkipBad,
+    Threads,
+)
 from visionkit.cli.progress import resume_advice, say, training_progress
 
 if TYPE_CHECKING:
@@ -18,9 +29,9 @@ if TYPE_CHECKING:
 
 def finetune(
     data: Annotated[str | None, typer.Option(help="Dataset folder, or 'sample', 'sample-b'.")] = None,
-    model: Annotated[str | None, typer.Option(help="Architecture: yolo or yolov1.")] = None,
+    model: Annotated[str | None, typer.Option(help="Architecture: a name that visionkit models lists.")] = None,
     backbone: Annotated[str | None, typer.Option(help=BACKBONE_HELP)] = None,
-    weights: Annotated[str | None, typer.Option(help="default, scratch, or a .safetensors file.")] = None,
+    weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP)] = None,
     freeze: Annotated[
         list[str] | None, typer.Option(help="Units held still: 10, 0-4, backbone, all-but-head, none; repeatable.")
     ] = None,
@@ -35,7 +46,7 @@ def finetune(
     optimizer: Annotated[
         str | None, typer.Option(help="muon, adamw, adam, sgd, momentum, nesterov, adagrad, rmsprop or adadelta.")
     ] = None,
-    patience: Annotated[int | None, typer.Option(help="Stop after so many evaluations without a better AP.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many evaluations without a better AP, or other metric.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.")] = None,
     augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,
     cache: Annotated[
@@ -52,6 +63,7 @@ def finetune(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; a new one under runs/finetune.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with an interrupted run.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print everything, train nothing.")] = False,
+    offline: Offline = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -82,6 +94,7 @@ def finetune(
         "device": device,
         "threads": threads,
         "workers": workers,
+        "offline": offline or None,
     }
     left_out = LeftOut()
     with training_progress() as listen, resume_advice(listen) as listen_and_note:

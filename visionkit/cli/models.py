@@ -11,7 +11,7 @@ import typer
 from visionkit.cli.options import Debug, Json
 
 if TYPE_CHECKING:
-    from visionkit.api.models import Weights
+    from visionkit.api.models import Published, Weights
 
 NAMES_WIDTH = 19
 
@@ -36,6 +36,8 @@ def models(json_: Json = False, debug: Debug = False) -> None:
     typer.echo("Weights (--weights), beside any file that finetune wrote")
     for weights in zoo.weights:
         _paragraph(weights.name, _described(weights))
+        for file in weights.published:
+            _published(file)
     typer.echo(f"Backbones (--backbone), beside {TIMM}NAME where timm is installed")
     for backbone in zoo.backbones:
         _paragraph(backbone.name, f"{backbone.summary}. Code: {backbone.licence}.")
@@ -47,7 +49,7 @@ def models(json_: Json = False, debug: Debug = False) -> None:
 
 
 def _row(name: str, *cells: str) -> None:
-    typer.echo(f"  {name:<{NAMES_WIDTH}}" + "".join(f"{cell:>10}" for cell in cells))
+    typer.echo(f"  {name:<{NAMES_WIDTH}}" + "".join(f"{cell:>12}" for cell in cells))
 
 
 def _described(weights: Weights) -> str:
@@ -61,9 +63,18 @@ def _described(weights: Weights) -> str:
     )
     if scores:
         words.append(f"{scores}, from {weights.scores_from}.")
+    elif weights.published:
+        words.append(f"Top-1 accuracy from {weights.scores_from}.")
     if weights.licence:
         words.append(f"Licence: {weights.licence}.")
     return " ".join(words)
+
+
+def _published(file: Published) -> None:
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in file.scores.items())
+    here = ", in the cache" if file.cached else ""
+    size, name = f"{file.size / 1e6:>5.0f} MB", file.url.rpartition("/")[2]
+    typer.echo(f"  {'':<{NAMES_WIDTH}}  {file.backbone:<{NAMES_WIDTH}}{scores}  {size}  {name}{here}")
 
 
 def _paragraph(name: str, words: str) -> None:

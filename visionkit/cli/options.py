@@ -14,5 +14,7 @@ ImageSize = Annotated[int | None, typer.Option("--imgsz", "--img", help="Side of
 BACKBONE_HELP = f"{BACKBONE_CHOICES}."
 AUGMENT_HELP = "none, light, heavy, or a YAML file: base (heavy) and the settings that differ from it."
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave items in error out of the data, by name; exit 3.")]
+WEIGHTS_HELP = "default, scratch, imagenet (torchvision's, for the backbone), or a .safetensors file."
+Offline = Annotated[bool, typer.Option("--offline", help="Never use the network; so does VISIONKIT_OFFLINE=1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from visionkit.cli.download_progress import download_bar
+
 if TYPE_CHECKING:
     from visionkit.engine.events import Event, Listener
 
@@ -23,19 +25,23 @@ def say(line: str) -> None:
 
 @contextmanager
 def training_progress() -> Iterator[Listener]:
-    """A listener that shows a training run: loss, AP, images a second, time left."""
+    """A listener that shows a training run: loss, metric, images a second, time left."""
     from visionkit.api.training_run import epoch_line
-    from visionkit.engine.events import EpochDone, StepDone, Stopped
+    from visionkit.engine.events import DownloadProgress, EpochDone, StepDone, Stopped
+    from visionkit.metrics.task_scores import scores_by_name
 
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  AP {task.fields[ap]}  {task.fields[speed]} images/s"),
+        TextColumn("loss {task.fields[loss]:.3f}  {task.fields[score]}  {task.fields[speed]} images/s"),
         TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        task = progress.add_task("train", total=None, epoch="", loss=0.0, ap="-", speed="-")
+    with (
+        Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
+        download_bar(stderr, instead_of=progress) as show_download,
+    ):
+        task = progress.add_task("train", total=None, epoch="", loss=0.0, score="", speed="-")
 
         def listen(event: Event) -> None:
             if isinstance(event, StepDone):
@@ -48,11 +54,15 @@ def training_progress() -> Iterator[Listener]:
                 )
             elif isinstance(event, EpochDone):
                 progress.update(task, speed=f"{event.images_per_second:.0f}")
-                if event.scores is not None and event.scores.AP is not None:
-                    progress.update(task, ap=f"{event.scores.AP:.4f}")
+                if event.scores is not None:
+                    metric, value = next(iter(scores_by_name(event.scores).items()))
+                    if value is not None:
+                        progress.update(task, score=f"{metric} {value:.4f}")
                 say(epoch_line(event))
+            elif isinstance(event, DownloadProgress):
+                show_download(event)
             elif isinstance(event, Stopped):
-                say(f"Stopped after epoch {event.epoch}: no better AP since epoch {event.best_epoch}")
+                say(f"Stopped after epoch {event.epoch}: no better {event.metric} since epoch {event.best_epoch}")
 
         yield listen
 

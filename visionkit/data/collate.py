@@ -13,6 +13,9 @@ from torch import Tensor
 from visionkit.imaging.letterbox import Frame
 from visionkit.types import Batch, Sample, Target
 
+MASK_CELLS = 56
+"""On each side of a mask in its box: twice as many as a mask head says (Mask R-CNN, figure 4: 28)."""
+
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
@@ -26,6 +29,9 @@ class PackedBatch:
         images: u8 [B, 3, H, W], RGB, in channels_last memory.
         boxes: f32 [G of all images, 4]; labels i64 and ignore bool likewise.
         counts: i64 [B], objects by image.
+        semantic: u8 [B, H, W], labels of pixels; None where samples have none.
+        masks: u8 [G of all images, M, M] as in `Target`; None where samples have no outlines.
+        proposals: f32 [N of all images, 4], and i64 [B] by image; None where samples have none.
     """
 
     images: Tensor
@@ -35,16 +41,30 @@ class PackedBatch:
     counts: NDArray[np.int64]
     frames: tuple[Frame, ...]
     image_ids: tuple[int, ...]
+    semantic: Tensor | None = None
+    masks: NDArray[np.uint8] | None = None
+    proposals: tuple[NDArray[np.float32], NDArray[np.int64]] | None = None
 
     def pin_memory(self) -> PackedBatch:
         """With images in page-locked memory, from where a GPU copies without waiting. The DataLoader calls this."""
-        return replace(self, images=self.images.pin_memory())
+        semantic = None if self.semantic is None else self.semantic.pin_memory()
+        return replace(self, images=self.images.pin_memory(), semantic=semantic)
 
     def unpack(self) -> Batch:
         stops = np.cumsum(self.counts)
         spans = [slice(stop - count, stop) for count, stop in zip(self.counts, stops, strict=True)]
         targets = tuple(Target.of_arrays(self.boxes[s], self.labels[s], self.ignore[s]) for s in spans)
-        return Batch(self.images, targets, self.frames, self.image_ids)
+        if self.semantic is not None:
+            targets = tuple(replace(t, semantic=m) for t, m in zip(targets, self.semantic, strict=True))
+        if self.masks is not None:
+            targets = tuple(
+                replace(t, masks=torch.from_numpy(self.masks[s])) for t, s in zip(targets, spans, strict=True)
+            )
+        proposals: tuple[Tensor, ...] | None = None
+        if self.proposals is not None:
+            boxes, counts = self.proposals
+            proposals = torch.from_numpy(boxes).split(counts.tolist())
+        return Batch(self.images, targets, self.frames, self.image_ids, proposals)
 
 
 def pack(items: Sequence[tuple[Sample, Frame]], images: NDArray[np.uint8] | None = None) -> PackedBatch:
@@ -55,6 +75,12 @@ def pack(items: Sequence[tuple[Sample, Frame]], images: NDArray[np.uint8] | None
     """
     samples, frames = zip(*items, strict=True)
     together = np.stack([s.image for s in samples]) if images is None else images
+    maps = [s.semantic for s in samples if s.semantic is not None]
+    assert len(maps) in (0, len(samples))
+    masks = [s.outlines.box_masks(s.boxes, MASK_CELLS) for s in samples if s.outlines is not None]
+    assert len(masks) in (0, len(samples))
+    regions = [s.proposals for s in samples if s.proposals is not None]
+    assert len(regions) in (0, len(samples))
     return PackedBatch(
         # [B, H, W, 3] seen as [B, 3, H, W] is channels_last memory, which convolutions like, without a copy.
         torch.from_numpy(together).permute(0, 3, 1, 2),
@@ -64,6 +90,9 @@ def pack(items: Sequence[tuple[Sample, Frame]], images: NDArray[np.uint8] | None
         counts=np.array([len(s.labels) for s in samples], np.int64),
         frames=frames,
         image_ids=tuple(s.image_id for s in samples),
+        semantic=torch.from_numpy(np.stack(maps)) if maps else None,
+        masks=np.concatenate(masks) if masks else None,
+        proposals=(np.concatenate(regions), np.array([len(r) for r in regions])) if regions else None,
     )
 
 

@@ -1,6 +1,7 @@
 """Copy-paste: objects of one image put into another, and what they cover there taken out of the truth.
 
-Samples have no masks, so what is pasted is the window of a box: an object with the surroundings that its box holds.
+What is pasted is the window of a box: an object with the surroundings that its box holds. Masks would lose what a
+window covers, and what is pasted has no proposals, so samples that have either are not for this.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ def copy_paste(sample: Sample, donor: Sample, generator: np.random.Generator, *,
     Returns:
         The sample with the pasted objects behind its own; the sample itself where the donor has nothing to paste.
     """
+    assert sample.outlines is None
+    assert sample.proposals is None
     pastes = _draw_pastes(sample, donor, generator)
     if not pastes:
         return sample

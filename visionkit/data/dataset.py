@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from visionkit.classes import ClassTable
 from visionkit.data.cache import CacheName, ImageCache, cache_choice
 from visionkit.errors import DataError, UsageError
+from visionkit.formats.outlines import Outlines, segmentation_edges
+from visionkit.formats.proposals import Proposals
 from visionkit.formats.records import AnnotatedImages, ImageRecord
 from visionkit.imaging.reader import read_image
 from visionkit.types import Sample
@@ -31,16 +33,29 @@ class DetectionDataset:
         cache: whether decoded images are kept in memory: `ram`, `off`, or `auto`, if there is plenty. Samples are the
             same either way. One cache serves this process and those forked from it; pickled, the dataset leaves it
             behind, so spawned workers read files.
+        masks: whether samples have the outlines of their objects; an object without a segmentation, and what is
+            ignored, has none.
+        proposals: by image id, f64 [N, 4] x y w h in pixels, where samples are to have them; an image that is not among
+            them has none.
 
     Attributes:
         cache_words: what was decided about the cache, for people.
+        without_mask: objects that have none, where masks are asked for; ignored ones are not counted.
+        proposal_counts: i64 [N], of each image; None where no one asked for them.
 
     Raises:
-        DataError: there is no image, or one has no file.
+        DataError: there is no image, or one has no file; or no object has the mask that is asked for.
         UsageError: an unknown cache, or `ram` for more than the machine has.
     """
 
-    def __init__(self, annotated: AnnotatedImages, cache: CacheName = "off") -> None:
+    def __init__(
+        self,
+        annotated: AnnotatedImages,
+        cache: CacheName = "off",
+        *,
+        masks: bool = False,
+        proposals: Proposals | None = None,
+    ) -> None:
         images = annotated.images
         if not images:
             raise DataError(f"{annotated.source} lists no images, at least one is needed; check the annotation file")
@@ -57,6 +72,20 @@ class DetectionDataset:
         self._boxes = _clipped(corners, np.repeat(self.sizes, counts, axis=0))
         self._labels = np.array([label(o.category_id) for o in objects], np.int64)
         self._ignore = np.array([o.iscrowd for o in objects], np.bool_)
+        self._edges: NDArray[np.float32] | None = None
+        self._edge_offsets: NDArray[np.int64] | None = None
+        if masks:
+            self._edges, self._edge_offsets = _outlines(annotated)
+        known = np.diff(self._edge_offsets) > 0 if self._edge_offsets is not None else np.True_
+        self.without_mask = int(np.count_nonzero(~self._ignore & ~known))
+        self._regions: NDArray[np.float32] | None = None
+        self.proposal_counts: NDArray[np.int64] | None = None
+        if proposals is not None:
+            by_image = [proposals.get(image.id, np.empty((0, 4))) for image in images]
+            self.proposal_counts = np.array([len(regions) for regions in by_image], np.int64)
+            limits = np.repeat(self.sizes, self.proposal_counts, axis=0)
+            self._region_offsets = np.cumsum([0, *self.proposal_counts], dtype=np.int64)
+            self._regions = _clipped(_corners(np.concatenate(by_image)), limits)
         self._cache, self.cache_words = _opened_cache(cache, self.sizes)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -68,6 +97,11 @@ class DetectionDataset:
     def path(self, index: int) -> Path:
         """Where image `index` lies."""
         return Path(os.fsdecode(self._paths[index]))
+
+    def objects(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]:
+        """All G objects, image by image: the index of their image i64 [G], boxes [G, 4], labels [G] and ignore [G]."""
+        image = np.repeat(np.arange(len(self)), np.diff(self._offsets))
+        return image, self._boxes, self._labels, self._ignore
 
     def read(self, index: int) -> Sample:
         """Image `index` and its objects, in original upright pixels. The pixels may be the cache's: write-protected.
@@ -88,7 +122,22 @@ class DetectionDataset:
             ignore=self._ignore[rows].copy(),
             image_id=int(self.image_ids[index]),
             halves=tuple(halves),
+            outlines=self._outlines_of(rows),
+            proposals=self._regions_of(index),
         )
+
+    def _regions_of(self, index: int) -> NDArray[np.float32] | None:
+        if self._regions is None:
+            return None
+        return self._regions[self._region_offsets[index] : self._region_offsets[index + 1]].copy()
+
+    def _outlines_of(self, rows: slice) -> Outlines | None:
+        """Of the objects in these rows; None without masks."""
+        if self._edges is None or self._edge_offsets is None:
+            return None
+        offsets = self._edge_offsets[rows.start : rows.stop + 1]
+        owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        return Outlines(self._edges[offsets[0] : offsets[-1]], owner, len(offsets) - 1)
 
     def _decoded(self, index: int) -> NDArray[np.uint8]:
         path = self.path(index)
@@ -101,6 +150,22 @@ class DetectionDataset:
                 "put back the image, or correct width, height and boxes in the annotation file"
             )
         return image
+
+
+def _outlines(annotated: AnnotatedImages) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The edges of all objects, and where those of each begin."""
+    edges = [
+        segmentation_edges(None if o.iscrowd else o.segmentation, image.width, image.height)
+        for image in annotated.images
+        for o in image.annotations
+    ]
+    if not any(len(own) for own in edges):
+        raise DataError(
+            f"{annotated.source} has no masks, learning them needs objects with a segmentation; add some, or use a "
+            "model that learns boxes, such as faster-rcnn"
+        )
+    outlines = Outlines.of(edges)
+    return outlines.edges, np.cumsum([0, *map(len, edges)], dtype=np.int64)
 
 
 def _opened_cache(name: CacheName, sizes: NDArray[np.int32]) -> tuple[ImageCache | None, str]:

@@ -165,8 +165,16 @@ def visible_objects(
 
 
 def with_visible_objects(sample: Sample, min_visible: float, min_side: float = MIN_SIDE) -> Sample:
-    """The sample with its boxes cut to the image, without the objects that `visible_objects` drops."""
+    """The sample with its boxes cut to the image, without the objects that `visible_objects` drops; of its proposals
+    what is left in the image."""
     height, width = sample.image.shape[:2]
     bounds = np.array([0, 0, width, height], np.float32)
     boxes, keep = visible_objects(sample.boxes, bounds, min_visible, min_side)
-    return replace(sample, boxes=boxes).with_objects(keep)
+    proposals = None if sample.proposals is None else visible_regions(sample.proposals, bounds)
+    return replace(sample, boxes=boxes, proposals=proposals).with_objects(keep)
+
+
+def visible_regions(proposals: NDArray[np.float32], bounds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Proposals [N, 4] cut to `bounds` [4], without those of which less than `MIN_SIDE` is left."""
+    cut, keep = visible_objects(proposals, bounds, 0.0)
+    return cut[keep]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from visionkit.formats.outlines import Outlines
 from visionkit.types import Sample
 
 FAINTEST = 0.25
@@ -33,6 +34,8 @@ def mixup(sample: Sample, other: Sample, generator: np.random.Generator) -> Samp
     """
     assert sample.image.shape == other.image.shape
     share = FAINTEST + (1 - 2 * FAINTEST) * generator.beta(SHAPE, SHAPE)
+    outlines = [part.outlines for part in (sample, other) if part.outlines is not None]
+    regions = [part.proposals for part in (sample, other) if part.proposals is not None]
     blend = cv2.addWeighted(sample.image, share, other.image, 1 - share, 0)
     return replace(
         sample,
@@ -40,4 +43,6 @@ def mixup(sample: Sample, other: Sample, generator: np.random.Generator) -> Samp
         boxes=np.concatenate((sample.boxes, other.boxes)),
         labels=np.concatenate((sample.labels, other.labels)),
         ignore=np.concatenate((sample.ignore, other.ignore)),
+        outlines=Outlines.joined(outlines) if outlines else None,
+        proposals=np.concatenate(regions) if regions else None,
     )

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from visionkit.data.geometry import Span, draw_window, moved_boxes, visible_objects
+from visionkit.data.geometry import Span, draw_window, moved_boxes, visible_objects, visible_regions
+from visionkit.data.semantic import blank_map, draw_map_window
+from visionkit.formats.outlines import Outlines
 from visionkit.imaging.letterbox import PADDING_GREY
 from visionkit.types import Sample
 
@@ -48,16 +50,24 @@ def mosaic(
     factors = generator.uniform(*scale, size=4).tolist()
     canvas = np.empty((size, size, 3), np.uint8) if out is None else out
     canvas.fill(PADDING_GREY)
+    labels = None if samples[0].semantic is None else blank_map(size)
 
-    maps, bounds = [], []
+    maps, bounds, outlines, regions = [], [], [], []
     for i, (sample, (left_right, up_down)) in enumerate(zip(samples, mirrored, strict=True)):
         height, width = sample.image.shape[:2]
         factor = size / max(height, width) * factors[i]
         across = _random_span(width, factor, centre_x, size, i % 2 == 1, left_right, generator)
         down = _random_span(height, factor, centre_y, size, i >= 2, up_down, generator)
         across, down = draw_window(sample, across, down, canvas)
+        if labels is not None and sample.semantic is not None:
+            draw_map_window(sample.semantic, across, down, labels)
         maps.append((across.map(), down.map()))
+        if sample.outlines is not None:
+            outlines.append(sample.outlines.moved(*np.array(maps[-1]).T))
         bounds.append((across.at, down.at, across.at + across.extent, down.at + down.extent))
+        if sample.proposals is not None:
+            moved = moved_boxes(sample.proposals, *np.array(maps[-1], np.float32).T)
+            regions.append(visible_regions(moved, np.array(bounds[-1], np.float32)))
 
     # Cut to its tile, not only to the canvas: an object's hidden part would lie in the neighbouring tile.
     tile_of = np.repeat(np.arange(4), [len(s.labels) for s in samples])
@@ -70,6 +80,10 @@ def mosaic(
         labels=np.concatenate([s.labels for s in samples])[keep],
         ignore=np.concatenate([s.ignore for s in samples])[keep],
         image_id=samples[0].image_id,
+        semantic=labels,
+        # What of an outline lies in another tile is not in the object's box, and so not in its mask.
+        outlines=Outlines.joined(outlines).take(keep) if outlines else None,
+        proposals=np.concatenate(regions) if regions else None,
     )
 
 

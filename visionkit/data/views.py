@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +12,22 @@ from numpy.typing import NDArray
 from visionkit.data.augment import AugmentSettings, keyed_generator
 from visionkit.data.colour import random_colour
 from visionkit.data.copy_paste import copy_paste
-from visionkit.data.dataset import DetectionDataset
 from visionkit.data.framing import letterboxed, random_framing, random_mirroring, random_transpose, square_frame
 from visionkit.data.growth import NO_GROWTH, STRIDE, Growth
 from visionkit.data.mixup import mixup
 from visionkit.data.mosaic import mosaic
 from visionkit.imaging.letterbox import Frame
 from visionkit.types import Sample
+
+Framing = Callable[[Sample, int, AugmentSettings, np.random.Generator, NDArray[np.uint8] | None], tuple[Sample, Frame]]
+
+
+class Samples(Protocol):
+    """A dataset: samples in original pixels, by number."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int, /) -> Sample: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +40,15 @@ class TrainingView:
         image_size: side of the network's square in pixels.
         seed: of the run, at least 0.
         growth: of the squares in the first epochs.
+        framing: how an image that stands alone comes into the square.
     """
 
-    dataset: DetectionDataset
+    dataset: Samples
     settings: AugmentSettings
     image_size: int
     seed: int
     growth: Growth = NO_GROWTH
+    framing: Framing = random_framing
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Sample, Frame]:
         """The sample of (epoch, draw) at `image_size`, boxes in network pixels, and its frame.
@@ -81,7 +94,7 @@ class TrainingView:
         """Image `index` in the square, alone or as one of a mosaic; in its own colours."""
         settings = self.settings
         if not (generator.random() < settings.mosaic and may_compose):
-            return random_framing(self._read(index, generator), size, settings, generator, out)
+            return self.framing(self._read(index, generator), size, settings, generator, out)
         partners = generator.integers(len(self.dataset), size=3).tolist()
         tiles = [self._read(i, generator) for i in (index, *partners)]
         mirrored = [random_mirroring(settings, generator) for _ in tiles]
@@ -99,7 +112,7 @@ class TrainingView:
 class EvaluationView:
     """A dataset as evaluation sees it: every image once, letterboxed, every object kept."""
 
-    dataset: DetectionDataset
+    dataset: Samples
     image_size: int
 
     def __len__(self) -> int:

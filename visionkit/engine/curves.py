@@ -9,9 +9,16 @@ from typing import Any
 
 from visionkit.engine.checkpoint import write_atomically
 
+CURVES = {
+    "AP": ("AP50", "AP", "AP75"),
+    "accuracy": ("accuracy", "f1", "roc_auc"),
+    "mIoU": ("mIoU", "pixel_accuracy", "mean_accuracy"),
+}
+"""The scores that are drawn, by the metric of the run."""
+
 
 def draw_curves(path: Path, history: Sequence[dict[str, Any]]) -> None:
-    """Losses, validation AP and learning rate against epochs, as PNG. `history` as `TrainingState` keeps it."""
+    """Losses, validation scores and learning rate against epochs, as PNG. `history` as `TrainingState` keeps it."""
     # The object interface, not pyplot: no global state, no display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -24,8 +31,9 @@ def draw_curves(path: Path, history: Sequence[dict[str, Any]]) -> None:
     losses.set(title="training loss", xlabel="epoch", ylim=(0, None))
     losses.legend(frameon=False)
 
-    evaluated = [row for row in history if row["AP"] is not None]
-    for name in ("AP50", "AP", "AP75"):
+    metric = next(name for name in CURVES if name in history[0])
+    evaluated = [row for row in history if row[metric] is not None]
+    for name in CURVES[metric]:
         scores.plot([r["epoch"] for r in evaluated], [r[name] for r in evaluated], label=name, marker=".")
     scores.set(title="validation", xlabel="epoch", ylim=(0, 1))
     scores.legend(frameon=False, loc="lower right")

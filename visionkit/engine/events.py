@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from visionkit.metrics.coco_map import CocoScores
+from visionkit.metrics.task_scores import TaskScores
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,14 @@ class StepDone:
     losses: Mapping[str, float]
     lr: float
     images: int
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadProgress:
+    """Some bytes of a file are here."""
+
+    done: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,7 @@ class EpochDone:
     lr: float
     images_per_second: float
     elapsed: float
-    scores: CocoScores | None
+    scores: TaskScores | None
     best: bool
 
 
@@ -54,11 +62,12 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Training ended before its last epoch: `patience` evaluations passed without a better AP."""
+    """Training ended before its last epoch: `patience` evaluations passed without a better `metric`."""
 
     epoch: int
     best_epoch: int
+    metric: str = "AP"
 
 
-Event = StepDone | EvaluationProgress | EpochDone | Saved | Stopped
+Event = DownloadProgress | StepDone | EvaluationProgress | EpochDone | Saved | Stopped
 Listener = Callable[[Event], None]

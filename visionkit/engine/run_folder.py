@@ -35,7 +35,7 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The averaged weights of the epoch with the highest validation AP."""
+        """The averaged weights of the epoch with the highest validation AP, or other metric of the task."""
         return self.root / "best.safetensors"
 
     @property

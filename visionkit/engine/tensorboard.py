@@ -9,8 +9,7 @@ from typing import Any
 
 from visionkit.engine.events import EpochDone, Event, Listener, StepDone
 from visionkit.errors import UsageError
-
-SCORES = ("AP", "AP50", "AP75", "AR100", "mean_iou_matched")
+from visionkit.metrics.task_scores import scores_by_name
 
 
 def summary_writer() -> Any:
@@ -56,10 +55,10 @@ def tensorboard_log(folder: Path, listen: Listener) -> Iterator[Listener]:
             for name, value in event.losses.items():
                 writer.add_scalar(f"epoch/{name}", value, step)
             writer.add_scalar("images_per_second", event.images_per_second, step)
-            for name in SCORES if event.scores is not None else ():
-                value = getattr(event.scores, name)
-                if value is not None:
-                    writer.add_scalar(f"val/{name}", value, step)
+            scores = {} if event.scores is None else scores_by_name(event.scores)
+            for name, score in scores.items():
+                if score is not None:
+                    writer.add_scalar(f"val/{name}", score, step)
             writer.flush()
         listen(event)
 

@@ -5,6 +5,7 @@ Everything is tried with the loop itself, on a state that is thrown away.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,13 +17,19 @@ from torch import nn
 from visionkit.engine.events import Event, StepDone
 from visionkit.engine.settings import TrainSettings
 from visionkit.engine.train import TrainingBatches, TrainingState, train
-from visionkit.metrics.coco_map import CocoScores
+from visionkit.metrics.task_scores import TaskScores
 from visionkit.types import Batch
 
 Clock = Callable[[], float]
 
 # The time of a step does not depend on its length; so short a one can neither diverge nor change what is evaluated.
 TRIAL_LR = 1e-3
+
+# What evaluations may take of a run's time, and how many of them make a curve.
+EVALUATIONS_SHARE = 0.1
+MOST_EVALUATIONS = 50
+
+_NEVER_BUT_LAST = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,20 @@ def epochs_within(seconds: float, cost: RunCost, settings: TrainSettings, batche
             break
         epochs -= 1
     return epochs
+
+
+def affordable_interval(seconds: float, cost: RunCost, settings: TrainSettings, batches_per_epoch: int) -> int:
+    """Epochs between evaluations such that these take some tenth of the time, and are no more than fifty.
+
+    A small training set with a large validation set would otherwise be judged for longer than it is learnt from.
+
+    >>> affordable_interval(26, RunCost(1, 0.5, 0.1, 2), TrainSettings(), 4)  # one evaluation, after 10 epochs of 2.1 s
+    10
+    """
+    affordable = EVALUATIONS_SHARE * seconds / max(cost.evaluation, 1e-9)
+    rare = settings.model_copy(update={"evaluate_every": _NEVER_BUT_LAST})
+    epochs = epochs_within(seconds, cost, rare, batches_per_epoch)
+    return max(1, math.ceil(epochs / min(MOST_EVALUATIONS, max(1, math.floor(affordable)))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +196,9 @@ def time_epoch_ends(
     settings: TrainSettings,
     *,
     device: torch.device,
-    evaluate: Callable[[nn.Module], CocoScores],
+    evaluate: Callable[[nn.Module], TaskScores],
     save_state: Callable[[TrainingState], None],
-    save_epoch: Callable[[TrainingState, CocoScores | None, bool], None],
+    save_epoch: Callable[[TrainingState, TaskScores | None, bool], None],
     clock: Clock = time.monotonic,
 ) -> EpochEndTimes:
     """Go through three epochs of one batch: the first ends without an evaluation, the second with one, which also

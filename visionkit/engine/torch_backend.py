@@ -1,6 +1,9 @@
-"""Prediction by a torch model: letterboxed NumPy images in, NumPy detections in network pixels out."""
+"""Prediction by a torch model: letterboxed NumPy images in, what its task gives out, in NumPy and network pixels."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,11 +12,12 @@ from torch import nn
 
 from visionkit.classes import ClassTable
 from visionkit.engine.device import precision
-from visionkit.predict.backend import RawDetections
+from visionkit.predict.backend import Raw, RawClasses, RawDetections, RawMap
+from visionkit.types import ClassScores, Detections, SegmentationMap, Task
 
 
 class TorchBackend:
-    """A `visionkit.predict.backend.Backend` around a torch detector.
+    """A `visionkit.predict.backend.Backend` around a torch model.
 
     Args:
         model: in eval mode; moved to `device`.
@@ -41,11 +45,29 @@ class TorchBackend:
         self.sha256 = sha256
 
     @torch.inference_mode()
-    def run(self, images: NDArray[np.uint8], *, score: float, iou: float, max_det: int) -> list[RawDetections]:
-        """Detections of u8 images [B, S, S, 3], RGB, letterboxed; one record an image, in network pixels."""
+    def run(self, images: NDArray[np.uint8], *, score: float, iou: float | None, max_det: int) -> list[Raw]:
+        """What u8 images [B, S, S, 3] show, RGB, letterboxed; one record an image, in network pixels."""
         # [B, S, S, 3] seen as [B, 3, S, S] is channels_last memory, which convolutions like, without a copy.
         batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device)
         with precision(self.device, self.amp):
             outputs = self.model(batch)
-        found = self.model.predict(outputs, score=score, iou=iou, max_det=max_det)
-        return [RawDetections(d.boxes.cpu().numpy(), d.scores.cpu().numpy(), d.labels.cpu().numpy()) for d in found]
+        own = {} if iou is None else {"iou": iou}
+        found = self.model.predict(outputs, score=score, max_det=max_det, **own)
+        task: Task = getattr(self.model, "task", "detect")
+        return [RAW[task](said) for said in found]
+
+
+def _raw_detections(said: Detections) -> Raw:
+    masks = None if said.masks is None else said.masks.cpu().numpy()
+    return RawDetections(said.boxes.cpu().numpy(), said.scores.cpu().numpy(), said.labels.cpu().numpy(), masks)
+
+
+def _raw_classes(said: ClassScores) -> Raw:
+    return RawClasses(said.scores.cpu().numpy(), said.labels.cpu().numpy())
+
+
+def _raw_map(said: SegmentationMap) -> Raw:
+    return RawMap(said.labels.cpu().numpy())
+
+
+RAW: dict[Task, Callable[[Any], Raw]] = {"detect": _raw_detections, "classify": _raw_classes, "segment": _raw_map}

@@ -23,7 +23,7 @@ from visionkit.engine.optim import build_optimizer, set_learning_rate, shape_gra
 from visionkit.engine.schedule import SCHEDULES
 from visionkit.engine.settings import TrainSettings
 from visionkit.errors import VisionkitError
-from visionkit.metrics.coco_map import CocoScores
+from visionkit.metrics.task_scores import SCORE_NAMES, TaskScores
 from visionkit.types import Batch
 
 
@@ -78,10 +78,19 @@ class TrainingState:
             setattr(self, name, saved[name])
 
     @property
+    def score_names(self) -> tuple[str, ...]:
+        """The scores that the history keeps, by the model's task; the first is the metric to be maximised."""
+        return SCORE_NAMES[getattr(self.model, "task", "detect")]
+
+    @property
+    def metric(self) -> str:
+        return self.score_names[0]
+
+    @property
     def best(self) -> dict[str, Any] | None:
-        """The history row of the evaluated epoch with the highest AP, the earliest of equals."""
-        evaluated = [row for row in self.history if row["AP"] is not None]
-        return max(evaluated, key=lambda row: row["AP"]) if evaluated else None
+        """The history row of the evaluated epoch with the highest metric, the earliest of equals."""
+        evaluated = [row for row in self.history if row[self.metric] is not None]
+        return max(evaluated, key=lambda row: row[self.metric]) if evaluated else None
 
 
 def train(
@@ -90,9 +99,9 @@ def train(
     settings: TrainSettings,
     *,
     device: torch.device,
-    evaluate: Callable[[nn.Module], CocoScores],
+    evaluate: Callable[[nn.Module], TaskScores],
     save_state: Callable[[TrainingState], None],
-    save_epoch: Callable[[TrainingState, CocoScores | None, bool], None],
+    save_epoch: Callable[[TrainingState, TaskScores | None, bool], None],
     listen: Listener,
 ) -> None:
     """Train from wherever `state` is to the last epoch, or until `patience` runs out.
@@ -129,7 +138,7 @@ def train(
             elapsed = time.monotonic() - started
             listen(EpochDone(number, settings.epochs, mean_losses, row["lr"], speed, elapsed, scores, is_best))
         if state.best and state.epoch < settings.epochs:
-            listen(Stopped(state.epoch, state.best["epoch"]))
+            listen(Stopped(state.epoch, state.best["epoch"], state.metric))
 
 
 def _train_epoch(
@@ -156,8 +165,9 @@ def _train_epoch(
             torch.manual_seed(_step_seed(settings.seed, state.epoch, state.batch))
             # A model that draws regions to learn from has to know the truth.
             truth = {"targets": batch.targets} if getattr(state.model, "draws_regions", False) else {}
+            given = {} if batch.proposals is None else {"proposals": batch.proposals}
             with precision(device, settings.amp):
-                outputs = state.model(batch.images, **truth)
+                outputs = state.model(batch.images, **truth, **given)
             losses = state.model.loss(outputs, batch.targets)  # type: ignore[operator]
             (losses.total / window).backward()
 
@@ -209,7 +219,7 @@ def _require_finite(values: Mapping[str, float], state: TrainingState, lr: float
 
 
 def _history_row(
-    state: TrainingState, scores: CocoScores | None, settings: TrainSettings, batches_per_epoch: int
+    state: TrainingState, scores: TaskScores | None, settings: TrainSettings, batches_per_epoch: int
 ) -> dict[str, Any]:
     """One row of the metrics file. No times: a resumed run writes the same bytes."""
     total_steps = settings.total_steps(batches_per_epoch)
@@ -218,11 +228,7 @@ def _history_row(
         "step": state.step,
         "lr": _learning_rate(state.step - 1, total_steps, settings),
         **{f"loss/{name}": total / batches_per_epoch for name, total in state.losses.items()},
-        "AP": scores.AP if scores else None,
-        "AP50": scores.AP50 if scores else None,
-        "AP75": scores.AP75 if scores else None,
-        "AR100": scores.AR100 if scores else None,
-        "mean_iou_matched": scores.mean_iou_matched if scores else None,
+        **{name: getattr(scores, name) if scores else None for name in state.score_names},
     }
 
 
@@ -230,8 +236,9 @@ def _out_of_patience(state: TrainingState, patience: int) -> bool:
     """Whether `patience` evaluations in a row were no better than the best."""
     if not patience or state.best is None:
         return False
-    since = [row for row in state.history if row["AP"] is not None and row["epoch"] > state.best["epoch"]]
-    return len(since) >= patience and state.history[-1]["AP"] is not None
+    metric, best_epoch = state.metric, state.best["epoch"]
+    since = [row for row in state.history if row[metric] is not None and row["epoch"] > best_epoch]
+    return len(since) >= patience and state.history[-1][metric] is not None
 
 
 @contextmanager

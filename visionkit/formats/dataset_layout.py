@@ -44,12 +44,14 @@ class DatasetLayout:
         path: what finds this layout again: the folder, or the YAML file that describes the dataset.
         words: which layout it is and which files were found, such as `COCO layout: train.json, val.json over images/`.
         splits: split name -> its files, in the order train, val, test; at least one.
+        masks: the layout of the masks that the folder holds beside the objects of `splits`; None where it holds none.
     """
 
     root: Path
     path: Path
     words: str
     splits: Mapping[str, Split]
+    masks: DatasetLayout | None = None
 
     def describe(self) -> str:
         """One line: which layout it is, and which files were found."""

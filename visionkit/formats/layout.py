@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 from visionkit.classes import ClassTable
 from visionkit.errors import DataError, UsageError
+from visionkit.formats.class_folders import class_folders
 from visionkit.formats.coco_layouts import coco_2017, plain_coco, roboflow_coco
 from visionkit.formats.dataset_files import entries
 from visionkit.formats.dataset_layout import SPLITS, DatasetLayout
 from visionkit.formats.dataset_yaml import explicit_paths, names_paths
 from visionkit.formats.findings import shown
+from visionkit.formats.mask_folders import mask_folders, voc_masks
 from visionkit.formats.records import AnnotatedImages
 from visionkit.formats.voc import pascal_voc
 from visionkit.formats.yaml_file import read_yaml
@@ -36,6 +39,9 @@ _RECOGNISERS: tuple[tuple[str, Callable[[Path], DatasetLayout | None]], ...] = (
     ("Roboflow COCO (train/_annotations.coco.json, valid/, test/)", roboflow_coco),
     ("Pascal VOC (JPEGImages/ and Annotations/)", pascal_voc),
     ("YOLO or explicit paths (data.yaml)", _described_by_yaml),
+    ("index masks (images/{train,val,test}/, masks/{train,val,test}/ and classes.json)", mask_folders),
+    ("Pascal VOC masks (JPEGImages/ and SegmentationClass/)", voc_masks),
+    ("a folder per class (train/CLASS/, val/CLASS/)", class_folders),
 )
 
 
@@ -69,7 +75,9 @@ def layout_in(folder: Path) -> DatasetLayout | None:
     Raises:
         DataError: the YAML file that describes it is wrong.
     """
-    return next((layout for _, recognise in _RECOGNISERS if (layout := recognise(folder)) is not None), None)
+    layout = next((layout for _, recognise in _RECOGNISERS if (layout := recognise(folder)) is not None), None)
+    masks = voc_masks(folder)
+    return replace(layout, masks=masks) if layout and masks and masks.words != layout.words else layout
 
 
 def _yaml_layout(file: Path) -> DatasetLayout:

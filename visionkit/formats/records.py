@@ -35,6 +35,21 @@ class Annotation:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskFile:
+    """The index mask of an image: a label for each pixel.
+
+    Args:
+        path: where the file lies.
+        pixels: how many it has of each label, when it was read.
+        ignored: the value that stands for no class, beside 255.
+    """
+
+    path: Path
+    pixels: tuple[int, ...]
+    ignored: int = 255
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image and its annotations; an image without any is a background image and stays in the dataset.
 
@@ -44,6 +59,7 @@ class ImageRecord:
         path: where the file lies, or None where only annotations were read (predictions against ground truth).
         width, height: pixels of the upright image (after EXIF orientation).
         annotations: the image's objects, in file order.
+        mask: the class of every pixel, in a dataset of masks.
     """
 
     id: int
@@ -52,6 +68,7 @@ class ImageRecord:
     width: int
     height: int
     annotations: tuple[Annotation, ...] = ()
+    mask: MaskFile | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,7 @@ class AnnotatedImages:
         remarks: what was odd, ignored or filled in, counted: `{"annotations without iscrowd, taken as 0": 3}`.
             Nothing is changed in silence: whoever reads a dataset prints these.
         left_out: items in error that were skipped because the reader was told so, a line each: file, item, rule.
+        whole_images: each image has one class and no boxes; it stands in one annotation that covers the image.
     """
 
     classes: ClassTable
@@ -72,6 +90,7 @@ class AnnotatedImages:
     source: Path
     remarks: Counter[str] = field(default_factory=Counter)
     left_out: tuple[str, ...] = ()
+    whole_images: bool = False
 
     @property
     def object_count(self) -> int:

@@ -34,9 +34,22 @@ class Frame:
 
     def to_original(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """[N, 4] x1 y1 x2 y2: network pixels -> original pixels, clipped to the image. Undoes `to_frame`."""
-        boxes = (boxes - self._offset) / self._scale
         limit = np.array([self.width, self.height, self.width, self.height], np.float32)
-        return np.clip(boxes, 0, limit).astype(np.float32)
+        return np.clip(self.to_plane(boxes), 0, limit).astype(np.float32)
+
+    def to_plane(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As `to_original`, but boxes keep what reaches beyond the image."""
+        return ((boxes - self._offset) / self._scale).astype(np.float32)
+
+    def map_to_original(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A label for each network pixel, u8 [S, S] -> a label for each original pixel, u8 [height, width]: that of the
+        network pixel which lies under its centre."""
+        width, height = round(self.scale_x * self.width), round(self.scale_y * self.height)
+        inside = labels[self.top : self.top + height, self.left : self.left + width]
+        if inside.shape == (self.height, self.width):
+            return inside
+        size = (self.width, self.height)
+        return np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
 
     @property
     def _scale(self) -> NDArray[np.float32]:

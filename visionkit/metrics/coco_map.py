@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from visionkit.formats.records import AnnotatedImages
 from visionkit.metrics.coco_columns import Found, Objects, Task, check_task, detection_columns, truth_columns
-from visionkit.metrics.coco_precision import UNDEFINED, PrecisionRecall, precision_and_recall
+from visionkit.metrics.coco_precision import UNDEFINED, PrecisionRecall, judge, precision_and_recall
+from visionkit.metrics.intervals import Interval, ap_intervals
 from visionkit.metrics.matched_iou import mean_iou_of_matches
 
 __all__ = ["ClassScores", "CocoScores", "Task", "coco_scores"]
@@ -62,6 +63,7 @@ class CocoScores:
         ARs, ARm, ARl: AR100 by area.
         mean_iou_matched: see `visionkit.metrics.matched_iou`.
         per_class: the scores by class name, in the order of labels.
+        interval95: the 95 % intervals of AP and AP50, see `visionkit.metrics.intervals`; None where not asked for.
     """
 
     task: Task
@@ -80,13 +82,16 @@ class CocoScores:
     ARl: float | None
     mean_iou_matched: float | None
     per_class: Mapping[str, ClassScores]
+    interval95: Mapping[str, Interval | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that `visionkit evaluate --json` prints; what is not defined is null."""
         return asdict(self)
 
 
-def coco_scores(truth: AnnotatedImages, detections: Sequence[Mapping[str, Any]], task: Task = "bbox") -> CocoScores:
+def coco_scores(
+    truth: AnnotatedImages, detections: Sequence[Mapping[str, Any]], task: Task = "bbox", intervals: bool = False
+) -> CocoScores:
     """Judge detections as the COCO challenge does.
 
     No detections at all is a result like any other: 0 for every class that has objects. Crowd regions are ignored:
@@ -98,6 +103,7 @@ def coco_scores(truth: AnnotatedImages, detections: Sequence[Mapping[str, Any]],
             boxes in pixels of the upright image, segmentations as RLE of its size or as polygons. Rows without `bbox`
             are judged by the boxes of their masks. They are read, never changed.
         task: compare boxes (`bbox`) or masks (`segm`).
+        intervals: give AP and AP50 with 95 % intervals, which takes longer.
 
     Raises:
         UsageError: an unknown task.
@@ -117,7 +123,8 @@ def coco_scores(truth: AnnotatedImages, detections: Sequence[Mapping[str, Any]],
     """
     check_task(task)
     objects, found = truth_columns(truth, task), detection_columns(truth, detections, task)
-    curves = precision_and_recall(objects, found, len(truth.classes))
+    judged = judge(objects, found)
+    curves = precision_and_recall(objects, judged, len(truth.classes))
     # The mean of floats depends, in its last bits, on their order: pycocotools' is that of ascending category ids.
     by_id = np.argsort(truth.classes.category_ids)
     precision, recall = curves.precision[:, :, by_id], curves.recall[:, by_id]
@@ -138,6 +145,7 @@ def coco_scores(truth: AnnotatedImages, detections: Sequence[Mapping[str, Any]],
         ARl=_mean_defined(recall[..., LARGE, BEST_100]),
         mean_iou_matched=mean_iou_of_matches(objects, found),
         per_class=_class_scores(truth, objects, found, curves),
+        interval95=ap_intervals(objects, judged, len(truth.classes), len(truth.images)) if intervals else None,
     )
 
 

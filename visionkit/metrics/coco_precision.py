@@ -44,19 +44,47 @@ class PrecisionRecall:
     recall: Floats
 
 
-def precision_and_recall(objects: Objects, found: Found, classes: int) -> PrecisionRecall:
-    """The precision and recall of detections, of the classes with labels 0 ... `classes` - 1."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The best 100 detections of each group, right or wrong at every setting.
+
+    Args:
+        found: N detections.
+        rank: i64 [N], the position of each in its group.
+        hits, misses: u64 [N], the settings in which each is right, and in which it is wrong; in the others it is
+            ignored.
+    """
+
+    found: Found
+    rank: Integers
+    hits: Bits
+    misses: Bits
+
+    def of_classes(self, classes: int) -> list[Integers]:
+        """The detections of each class by falling score; equal scores go by image id, in an image by the order given."""
+        order = np.lexsort((-self.found.score, self.found.label))  # a stable sort
+        return np.split(order, np.searchsorted(self.found.label[order], np.arange(1, classes)))
+
+    def over_all_areas(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Hits and misses, bool [T, N] each, among objects of all areas."""
+        at_threshold = np.uint64(1) << np.arange(len(IOU_THRESHOLDS), dtype=np.uint64)[:, None]
+        return (self.hits & at_threshold) != 0, (self.misses & at_threshold) != 0
+
+
+def judge(objects: Objects, found: Found) -> Judged:
+    """Detections matched to objects, at every setting."""
     rank = position_in_run(found.group)
     found, rank = found.take(np.flatnonzero(rank < MOST_DETECTIONS[-1])), rank[rank < MOST_DETECTIONS[-1]]
-    hits, misses = _hits_and_misses(objects, found)
+    return Judged(found, rank, *_hits_and_misses(objects, found))
 
-    # By class and falling score; the sort is stable, so equal scores go by image id, in an image by the order given.
-    order = np.lexsort((-found.score, found.label))
-    of_class = np.split(order, np.searchsorted(found.label[order], np.arange(1, classes)))
+
+def precision_and_recall(objects: Objects, judged: Judged, classes: int) -> PrecisionRecall:
+    """The precision and recall of detections, of the classes with labels 0 ... `classes` - 1."""
+    hits, misses, rank = judged.hits, judged.misses, judged.rank
     counts = _objects_that_count(objects, classes)
     precision = np.full((len(IOU_THRESHOLDS), len(RECALLS), classes, len(AREAS)), UNDEFINED)
     recall = np.full((len(IOU_THRESHOLDS), classes, len(AREAS), len(MOST_DETECTIONS)), UNDEFINED)
-    for label, ranked in enumerate(of_class):
+    for label, ranked in enumerate(judged.of_classes(classes)):
         is_hit, is_miss = _settings_apart(hits[ranked]), _settings_apart(misses[ranked])  # [A, T, detections]
         for a in np.flatnonzero(counts[label]):
             for m, most in enumerate(MOST_DETECTIONS):

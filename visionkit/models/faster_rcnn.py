@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from visionkit.models.rpn import ProposalSettings, RegionProposals, RpnOutputs
 from visionkit.nn.fpn import FeaturePyramid
 from visionkit.nn.normalize import Normalize
 from visionkit.nn.norms import group_norm
-from visionkit.types import ClassRows, Detections, Level, Losses, Target, Unit
+from visionkit.types import ClassRows, Detections, Level, Losses, Target, Task, Unit
 
 LIGHT_WIDTH = 96
 LIGHT_FEATURES = 256
@@ -67,6 +68,8 @@ class FasterRcnn(nn.Module):
     draws_regions = True
     """`forward` wants the targets while learning."""
 
+    task: ClassVar[Task] = "detect"
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -82,8 +85,8 @@ class FasterRcnn(nn.Module):
         self.backbone = backbone
         self.neck = neck or FeaturePyramid(levels, LIGHT_WIDTH, norm=nn.BatchNorm2d, extra="pool")
         of_neck: tuple[Level, ...] = self.neck.levels  # type: ignore[assignment]
-        self.rpn = rpn or _light_proposals(of_neck)
-        self.head = head or _light_head(of_neck[: len(levels)], classes)
+        self.rpn = rpn or light_proposals(of_neck)
+        self.head = head or light_head(of_neck[: len(levels)], classes)
         self.classes = classes
         # Coarser maps than the backbone's end where they end; the backbone's own must fit.
         self.stride = max(level.stride for level in levels)
@@ -157,12 +160,14 @@ class FasterRcnn(nn.Module):
         )
 
 
-def _light_proposals(levels: Sequence[Level]) -> RegionProposals:
+def light_proposals(levels: Sequence[Level]) -> RegionProposals:
+    """Two sizes and three shapes of anchors a cell, 300 proposals an image."""
     sizes = [[share * level.stride for share in SIZES_IN_STRIDES] for level in levels]
     # Groups, not the batch: the tower sees maps of all levels, whose statistics differ.
     return RegionProposals(levels, sizes, norm=group_norm, settings=LIGHT_PROPOSALS)
 
 
-def _light_head(levels: Sequence[Level], classes: int) -> RoiHead:
-    tower = light_tower(levels[0].channels, LIGHT_REGIONS.size, LIGHT_FEATURES)
-    return RoiHead(levels, classes, tower, LIGHT_FEATURES, settings=LIGHT_REGIONS)
+def light_head(levels: Sequence[Level], classes: int, settings: RoiSettings = LIGHT_REGIONS) -> RoiHead:
+    """A narrow tower that learns from 64 regions an image."""
+    tower = light_tower(levels[0].channels, settings.size, LIGHT_FEATURES)
+    return RoiHead(levels, classes, tower, LIGHT_FEATURES, settings=settings)

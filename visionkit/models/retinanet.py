@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from visionkit.ops.iou_matching import match_by_iou
 from visionkit.ops.losses import focal_loss, smooth_l1_loss
 from visionkit.ops.matching import IGNORE, POSITIVE
 from visionkit.ops.nms import nms_per_class
-from visionkit.types import ClassRows, Detections, Level, Losses, Target, Unit
+from visionkit.types import ClassRows, Detections, Level, Losses, Target, Task, Unit
 
 RATIOS = (0.5, 1.0, 2.0)
 OCTAVES = tuple(2 ** (third / 3) for third in range(3))
@@ -137,6 +138,8 @@ class RetinaNet(nn.Module):
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
+
+    task: ClassVar[Task] = "detect"
 
     def __init__(
         self,

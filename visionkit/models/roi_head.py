@@ -195,22 +195,35 @@ class RoiHead(nn.Module):
     def loss(self, outputs: RoiOutputs, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
         """Class and box loss, each over the number of regions that are not ignored. Source: section 2.3, equation 1."""
         background = outputs.class_logits.shape[1] - 1
-        classes = torch.full_like(outputs.image, background)
-        gt_boxes = torch.zeros_like(outputs.boxes)
-        for b, target in enumerate(targets):
-            region = (outputs.image == b).nonzero().squeeze(1)
-            gt_index, label = self._match(outputs.boxes[region], target)
-            classes[region[label == IGNORE]] = NO_CLASS
-            positive, truth = region[label == POSITIVE], gt_index[label == POSITIVE]
-            classes[positive] = target.labels[truth]
-            gt_boxes[positive] = target.boxes[truth]
+        gt_index, label = self.match(outputs.boxes, outputs.image, targets)
+        positive = (label == POSITIVE).nonzero().squeeze(1)
+        truth = gt_index[positive]
+        classes = torch.where(label == IGNORE, NO_CLASS, background)
+        classes[positive] = torch.cat([target.labels for target in targets])[truth]
 
         normaliser = (classes != NO_CLASS).sum().clamp(min=1)
         class_loss = cross_entropy_loss(outputs.class_logits, classes, ignore_index=NO_CLASS).sum() / normaliser
-        positive = ((classes != NO_CLASS) & (classes != background)).nonzero().squeeze(1)
-        wanted = encode_deltas(gt_boxes[positive], outputs.boxes[positive], DELTA_WEIGHTS)
+        gt_boxes = torch.cat([target.boxes for target in targets])[truth]
+        wanted = encode_deltas(gt_boxes, outputs.boxes[positive], DELTA_WEIGHTS)
         box_loss = smooth_l1_loss(outputs.deltas[positive, classes[positive]], wanted, BETA).sum() / normaliser
         return class_loss, box_loss
+
+    @torch.no_grad()
+    def match(self, boxes: Tensor, image: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
+        """The truth of each region [R, 4] of the images `image` [R].
+
+        Returns:
+            gt_index i64 [R], its place among the truths of all images, those of the first before those of the second,
+            0 where a region is not positive; label i64 [R], POSITIVE, BACKGROUND or IGNORE.
+        """
+        gt_index, label = torch.zeros_like(image), torch.zeros_like(image)
+        start = 0
+        for b, target in enumerate(targets):
+            region = (image == b).nonzero().squeeze(1)
+            own_index, label[region] = self._match(boxes[region], target)
+            gt_index[region] = torch.where(label[region] == POSITIVE, own_index + start, 0)
+            start += len(target.labels)
+        return gt_index, label
 
     def _match(self, boxes: Tensor, target: Target) -> tuple[Tensor, Tensor]:
         threshold = self.settings.positive

@@ -176,9 +176,9 @@ class RegionProposals(nn.Module):
             image.append(torch.full_like(drawn, b))
             objectness.append(label[drawn] == POSITIVE)
             boxes.append(target.boxes[gt_index[drawn[objectness[-1]]]])
-        anchor, b, is_object = torch.cat(chosen), torch.cat(image), torch.cat(objectness)
+        anchor, of, is_object = torch.cat(chosen), torch.cat(image), torch.cat(objectness)
         normaliser = max(1, len(anchor))
-        objectness_loss = bce_loss(outputs.logits[b, anchor], is_object).sum() / normaliser
+        objectness_loss = bce_loss(outputs.logits[of, anchor], is_object).sum() / normaliser
         wanted = encode_deltas(torch.cat(boxes), outputs.anchors[anchor[is_object]])
-        box_loss = smooth_l1_loss(outputs.deltas[b[is_object], anchor[is_object]], wanted, BETA).sum() / normaliser
+        box_loss = smooth_l1_loss(outputs.deltas[of[is_object], anchor[is_object]], wanted, BETA).sum() / normaliser
         return objectness_loss, box_loss

@@ -1,7 +1,7 @@
 """The detectors that torchvision publishes weights of, built of our parts; `torchvision_names` translates the weights.
 
 Published weights that were trained with frozen batch normalisation want `norm=FrozenBatchNorm2d`; its eps is 0 for
-those of `fasterrcnn_resnet50_fpn` and `retinanet_resnet50_fpn`.
+those of `fasterrcnn_resnet50_fpn`, `retinanet_resnet50_fpn` and `maskrcnn_resnet50_fpn`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from visionkit.backbones.mobilenetv3 import mobilenetv3_large
 from visionkit.backbones.resnet import resnet50
 from visionkit.backbones.unit_maps import UnitMaps
 from visionkit.models.faster_rcnn import FasterRcnn
+from visionkit.models.mask_head import MaskHead
+from visionkit.models.mask_rcnn import MaskRcnn
 from visionkit.models.retinanet import RetinaNet, RetinaNetHead, octave_sizes
 from visionkit.models.roi_head import RoiHead, RoiSettings, convolution_tower, two_layer_tower
 from visionkit.models.rpn import ProposalSettings, RegionProposals
@@ -34,9 +36,11 @@ TorchvisionName = Literal[
     "fasterrcnn_mobilenet_v3_large_320_fpn",
     "retinanet_resnet50_fpn",
     "retinanet_resnet50_fpn_v2",
+    "maskrcnn_resnet50_fpn",
+    "maskrcnn_resnet50_fpn_v2",
 ]
 
-TorchvisionModel = FasterRcnn | RetinaNet
+TorchvisionModel = FasterRcnn | RetinaNet | MaskRcnn
 
 
 def _resnet50_maps(layers: Sequence[int], norm: Norm) -> UnitMaps:
@@ -59,8 +63,8 @@ def faster_rcnn_resnet50_v2(classes: int, *, norm: Norm = nn.BatchNorm2d) -> Fas
     backbone = _resnet50_maps((1, 2, 3, 4), norm)
     neck = FeaturePyramid(backbone.levels, WIDTH, norm=norm, extra="pool")
     rpn = RegionProposals(neck.levels, [(size,) for size in SIZES], depth=2)
-    tower = convolution_tower(WIDTH, RoiSettings().size, norm, features=FEATURES)
-    return FasterRcnn(backbone, classes, neck=neck, rpn=rpn, head=RoiHead(neck.levels[:4], classes, tower, FEATURES))
+    head = _convolution_head(neck.levels[:4], classes, norm)
+    return FasterRcnn(backbone, classes, neck=neck, rpn=rpn, head=head)
 
 
 def faster_rcnn_mobilenetv3_large(classes: int, *, norm: Norm = nn.BatchNorm2d, proposals: int = 1000) -> FasterRcnn:
@@ -81,6 +85,30 @@ def faster_rcnn_mobilenetv3_large(classes: int, *, norm: Norm = nn.BatchNorm2d, 
 
 def _wide_head(levels: Sequence[Level], classes: int) -> RoiHead:
     return RoiHead(levels, classes, two_layer_tower(WIDTH, RoiSettings().size, FEATURES), FEATURES)
+
+
+def _convolution_head(levels: Sequence[Level], classes: int, norm: Norm) -> RoiHead:
+    tower = convolution_tower(WIDTH, RoiSettings().size, norm, features=FEATURES)
+    return RoiHead(levels, classes, tower, FEATURES)
+
+
+def mask_rcnn_resnet50(classes: int, *, norm: Norm = nn.BatchNorm2d) -> MaskRcnn:
+    """`maskrcnn_resnet50_fpn`. Source: He et al. 2017, Mask R-CNN, section 3.1."""
+    backbone = _resnet50_maps((1, 2, 3, 4), norm)
+    neck = FeaturePyramid(backbone.levels, WIDTH, extra="pool")
+    rpn = RegionProposals(neck.levels, [(size,) for size in SIZES])
+    head, mask = _wide_head(neck.levels[:4], classes), MaskHead(neck.levels[:4], classes, WIDTH)
+    return MaskRcnn(backbone, classes, neck=neck, rpn=rpn, head=head, mask=mask)
+
+
+def mask_rcnn_resnet50_v2(classes: int, *, norm: Norm = nn.BatchNorm2d) -> MaskRcnn:
+    """`maskrcnn_resnet50_fpn_v2`: as `faster_rcnn_resnet50_v2`, with norms in the mask head too."""
+    backbone = _resnet50_maps((1, 2, 3, 4), norm)
+    neck = FeaturePyramid(backbone.levels, WIDTH, norm=norm, extra="pool")
+    rpn = RegionProposals(neck.levels, [(size,) for size in SIZES], depth=2)
+    head = _convolution_head(neck.levels[:4], classes, norm)
+    mask = MaskHead(neck.levels[:4], classes, WIDTH, norm=norm)
+    return MaskRcnn(backbone, classes, neck=neck, rpn=rpn, head=head, mask=mask)
 
 
 def retinanet_resnet50(classes: int, *, norm: Norm = nn.BatchNorm2d) -> RetinaNet:
@@ -106,4 +134,6 @@ TORCHVISION_MODELS: dict[TorchvisionName, Callable[..., TorchvisionModel]] = {
     "fasterrcnn_mobilenet_v3_large_320_fpn": partial(faster_rcnn_mobilenetv3_large, proposals=150),
     "retinanet_resnet50_fpn": retinanet_resnet50,
     "retinanet_resnet50_fpn_v2": retinanet_resnet50_v2,
+    "maskrcnn_resnet50_fpn": mask_rcnn_resnet50,
+    "maskrcnn_resnet50_fpn_v2": mask_rcnn_resnet50_v2,
 }

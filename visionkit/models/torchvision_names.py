@@ -27,6 +27,7 @@ NAMES: tuple[tuple[str, str], ...] = (
         for theirs, ours in (("classification", "class"), ("regression", "box"))
         for i in range(4)  # counted with the activations between them
     ),
+    *((rf"roi_heads\.mask_head\.mask_fcn{i + 1}\.(weight|bias)", rf"mask.tower.{i}.0.\1") for i in range(4)),
     # As they are now.
     (r"backbone\.body\.(\d+\..*)", r"backbone.features.\1"),  # MobileNet, whose features are the body
     (r"backbone\.body\.(.*)", r"backbone.\1"),
@@ -37,6 +38,9 @@ NAMES: tuple[tuple[str, str], ...] = (
     (r"roi_heads\.box_head\.(.*)", r"head.tower.\1"),
     (r"roi_heads\.box_predictor\.cls_score\.(.*)", r"head.class_predictor.\1"),
     (r"roi_heads\.box_predictor\.bbox_pred\.(.*)", r"head.box_predictor.\1"),
+    (r"roi_heads\.mask_head\.(\d\..*)", r"mask.tower.\1"),
+    (r"roi_heads\.mask_predictor\.conv5_mask\.(.*)", r"mask.enlarge.\1"),
+    (r"roi_heads\.mask_predictor\.mask_fcn_logits\.(.*)", r"mask.predictor.\1"),
     (r"head\.classification_head\.conv\.(.*)", r"head.class_tower.\1"),
     (r"head\.classification_head\.cls_logits\.(.*)", r"head.class_predictor.\1"),
     (r"head\.regression_head\.conv\.(.*)", r"head.box_tower.\1"),
@@ -86,8 +90,9 @@ def from_torchvision(state: Mapping[str, Tensor], labels: Sequence[int]) -> dict
     else:
         class_rows = ClassRows(groups=anchors).rows(labels, given)
         box_rows = list(range(4 * anchors))
-    for predictor, rows in (("class", class_rows), ("box", box_rows)):
-        for kind in ("weight", "bias"):
-            name = f"head.{predictor}_predictor.{kind}"
-            tensors[name] = tensors[name][torch.tensor(rows)]
+    predictors = {"head.class_predictor": class_rows, "head.box_predictor": box_rows, "mask.predictor": list(labels)}
+    for predictor, rows in predictors.items():
+        for name in (f"{predictor}.weight", f"{predictor}.bias"):
+            if name in tensors:
+                tensors[name] = tensors[name][torch.tensor(rows)]
     return tensors

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from visionkit.ops.box_coding import decode_distances, encode_distances, expecte
 from visionkit.ops.losses import BOX_LOSSES, classification_loss, distribution_focal_loss
 from visionkit.ops.matching import IGNORE, POSITIVE, match_task_aligned
 from visionkit.ops.nms import multiclass_nms
-from visionkit.types import ClassRows, Detections, Level, Losses, Target, Unit
+from visionkit.types import ClassRows, Detections, Level, Losses, Target, Task, Unit
 
 BINS = 16
 """Whole numbers of the distance distributions: a side is at most 15 strides from its point."""
@@ -122,6 +122,8 @@ class Yolo(nn.Module):
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
+
+    task: ClassVar[Task] = "detect"
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from visionkit.nn.normalize import Normalize
 from visionkit.ops.anchors import anchor_points
 from visionkit.ops.boxes import box_area, box_iou
 from visionkit.ops.nms import multiclass_nms
-from visionkit.types import ClassRows, Detections, Level, Losses, Target, Unit
+from visionkit.types import ClassRows, Detections, Level, Losses, Target, Task, Unit
 
 BOXES_A_CELL = 2
 IMAGE_SIDE = 448
@@ -154,6 +155,8 @@ class YoloV1(nn.Module):
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
+
+    task: ClassVar[Task] = "detect"
 
     def __init__(self, backbone: nn.Module, classes: int, *, weights: LossWeights | None = None) -> None:
         super().__init__()

@@ -45,7 +45,7 @@ class FeaturePyramid(nn.Module):
         elif extra != "none":
             in_channels = width if extra == "convolve-p" else levels[-1].channels
             self.extra_blocks = nn.ModuleDict(
-                {"p6": nn.Conv2d(in_channels, width, 3, 2, 1), "p7": nn.Conv2d(width, width, 3, 2, 1)}
+                {"p6": nn.Conv2d(in_channels, width, 3, 2), "p7": nn.Conv2d(width, width, 3, 2)}
             )
             strides += [2 * strides[-1], 4 * strides[-1]]
         self.levels = tuple(Level(width, stride) for stride in strides)
@@ -63,6 +63,9 @@ class FeaturePyramid(nn.Module):
         if self.extra == "pool":
             maps.append(F.max_pool2d(maps[-1], 1, stride=2))
         elif self.extra != "none":
-            maps.append(self.extra_blocks["p6"](maps[-1] if self.extra == "convolve-p" else features[-1]))
-            maps.append(self.extra_blocks["p7"](F.relu(maps[-1])))
+            # Padded here: of a map of one pixel, torch 2.15 on a CPU leaves the weight gradient of a padded, strided
+            # convolution in bf16 uninitialised.
+            coarsest = maps[-1] if self.extra == "convolve-p" else features[-1]
+            maps.append(self.extra_blocks["p6"](F.pad(coarsest, (1, 1, 1, 1))))
+            maps.append(self.extra_blocks["p7"](F.pad(F.relu(maps[-1]), (1, 1, 1, 1))))
         return maps

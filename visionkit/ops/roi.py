@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchvision.ops import roi_align, roi_pool
 
 from visionkit.ops.boxes import box_area
 
@@ -64,6 +63,10 @@ def roi_features(
     Returns:
         [R, C, size, size] in the order of the boxes.
     """
+    # Not the compiled operators alone, as for suppression: their gradients are registered by the import. And not above,
+    # because it takes longer than that of torch, which detectors without regions need not wait for.
+    from torchvision.ops import roi_align, roi_pool  # noqa: PLC0415
+
     rois = torch.cat((image[:, None].to(boxes.dtype), boxes), 1)
     level = assign_levels(boxes, strides)
     parts, places = [], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,11 +20,40 @@ class RawDetections:
         boxes: f32 [N, 4] x1 y1 x2 y2 in network pixels; they may reach into the padding and beyond.
         scores: f32 [N] in [0, 1].
         labels: i64 [N] in 0..K-1.
+        masks: f32 [N, M, M] in [0, 1], on M x M cells that divide each box evenly; None where there are none.
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
+    masks: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RawClasses:
+    """What a backend that classifies says of one image, highest score first.
+
+    Args:
+        scores: f32 [N] in [0, 1].
+        labels: i64 [N] in 0..K-1, each once.
+    """
+
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class RawMap:
+    """What a backend that segments says of one image.
+
+    Args:
+        labels: u8 [S, S] in 0..K-1, of every network pixel, padding too.
+    """
+
+    labels: NDArray[np.uint8]
+
+
+Raw = RawDetections | RawClasses | RawMap
 
 
 class Backend(Protocol):
@@ -45,16 +75,17 @@ class Backend(Protocol):
     def image_size(self) -> int:
         """Side in pixels of the square the images are letterboxed to."""
 
-    def run(self, images: NDArray[np.uint8], *, score: float, iou: float, max_det: int) -> list[RawDetections]:
-        """Detect in a batch.
+    def run(self, images: NDArray[np.uint8], *, score: float, iou: float | None, max_det: int) -> Sequence[Raw]:
+        """Detect in a batch, or classify it.
 
         Args:
             images: u8 [B, S, S, 3] RGB, letterboxed, S = `image_size`.
-            score: the least score a detection may have.
-            iou: NMS threshold: of two boxes of one class that overlap more, the lower score goes.
-            max_det: the most detections an image may have; the best are kept.
+            score: the least score a detection may have, or any class but the best.
+            iou: NMS threshold: of two boxes of one class that overlap more, the lower score goes;
+                None leaves it to the model.
+            max_det: the most detections, or classes, an image may have; the best are kept.
 
         Returns:
-            One RawDetections an image.
+            One record an image, of the kind that the model's task gives.
         """
         ...

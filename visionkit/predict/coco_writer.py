@@ -17,8 +17,10 @@ from visionkit.result import Result
 def coco_rows(result: Result, image_id: int) -> list[dict[str, Any]]:
     """The rows of a COCO results file, with the dataset's category ids and boxes as x, y, width, height in pixels.
 
-    Numbers give back the same 32-bit floats. Each row also names its file (`file_name`, which COCO's tools pass over).
+    Numbers give back the same 32-bit floats. A mask is the row's `segmentation`. Each row also names its file
+    (`file_name`, which COCO's tools pass over).
     """
+    masks = [{}] * len(result) if result.masks is None else [{"segmentation": mask} for mask in result.masks]
     widths_heights = result.boxes[:, 2:] - result.boxes[:, :2]
     return [
         {
@@ -27,9 +29,10 @@ def coco_rows(result: Result, image_id: int) -> list[dict[str, Any]]:
             "bbox": [shortest(v) for v in box],
             "score": shortest(score),
             "file_name": result.path,
+            **mask,
         }
-        for box, score, label in zip(
-            np.hstack([result.boxes[:, :2], widths_heights]), result.scores, result.labels, strict=True
+        for box, score, label, mask in zip(
+            np.hstack([result.boxes[:, :2], widths_heights]), result.scores, result.labels, masks, strict=True
         )
     ]
 

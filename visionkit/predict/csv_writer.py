@@ -24,7 +24,8 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
 
 @contextmanager
 def csv_writer(folder: Path) -> Iterator[AddResult]:
-    """`detections.csv`: a header, then a row a box; an image where nothing was found has none. Raises as GrowingFile.
+    """`detections.csv`: a header, then a row a box; an image where nothing was found has none. Of a classification a
+    row a class, without corners. Raises as GrowingFile.
 
     Columns: the image's place among the sources from 1, its path, width and height in pixels; the dataset's category
     id and name; the score; the corners in pixels of the image.
@@ -34,12 +35,10 @@ def csv_writer(folder: Path) -> Iterator[AddResult]:
         def add(result: Result, *, number: int, name: str) -> None:
             image = (number, result.path, result.width, result.height)
             ids, names = result.classes.category_ids, result.classes.names
-            found = zip(result.boxes, result.scores, result.labels, strict=True)
+            boxes = [("",) * 4] * len(result) if result.task == "classify" else [map(shortest, b) for b in result.boxes]
+            found = zip(boxes, result.scores, result.labels, strict=True)
             table.add(
-                csv_text(
-                    (*image, ids[label], names[label], shortest(score), *map(shortest, box))
-                    for box, score, label in found
-                )
+                csv_text((*image, ids[label], names[label], shortest(score), *box) for box, score, label in found)
             )
 
         yield add

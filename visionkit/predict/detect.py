@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ from visionkit.classes import ClassTable
 from visionkit.errors import DataError, UsageError
 from visionkit.imaging.letterbox import Frame, letterbox
 from visionkit.imaging.reader import read_image
-from visionkit.predict.backend import Backend, RawDetections
+from visionkit.predict.backend import Backend, Raw, RawClasses, RawMap
+from visionkit.predict.masks import pasted_masks
 from visionkit.result import Result
 
 
@@ -42,7 +44,7 @@ def detect_images(
     *,
     on_skip: Callable[[Path, DataError], None],
     score: float = 0.25,
-    iou: float = 0.7,
+    iou: float | None = None,
     max_det: int = 300,
     classes: Sequence[str] | None = None,
     batch: int = 1,
@@ -78,7 +80,7 @@ def detect_loaded(
     images: Iterable[LoadedImage],
     *,
     score: float = 0.25,
-    iou: float = 0.7,
+    iou: float | None = None,
     max_det: int = 300,
     classes: Sequence[str] | None = None,
     batch: int = 1,
@@ -89,8 +91,8 @@ def detect_loaded(
     the image and goes.
 
     Args:
-        score: the least score a detection may have, in [0, 1].
-        iou: NMS threshold in [0, 1].
+        score: the least score a detection may have, in [0, 1]; of a classifier any class but the best.
+        iou: NMS threshold in [0, 1]; the model's own where None.
         max_det: the most detections an image may have, of all classes together.
         classes: names of the classes to report; None reports all. `max_det` counts before this choice.
         batch: images the backend is handed at once.
@@ -100,7 +102,8 @@ def detect_loaded(
             at the call, before an image is read.
     """
     _check_fraction("score", score)
-    _check_fraction("iou", iou)
+    if iou is not None:
+        _check_fraction("iou", iou)
     _check_positive("max_det", max_det)
     _check_positive("batch", batch)
     wanted = None if classes is None else _labels_of(classes, backend.classes)
@@ -117,7 +120,7 @@ def _detect_batch(
     backend: Backend,
     group: Sequence[LoadedImage],
     score: float,
-    iou: float,
+    iou: float | None,
     max_det: int,
     wanted: NDArray[np.int64] | None,
 ) -> Iterator[tuple[LoadedImage, Result]]:
@@ -133,7 +136,7 @@ def _detect_batch(
     model_ms = _milliseconds_since(start) / len(group)
     for image, frame, raw, before_ms in zip(group, frames, found, preprocess_ms, strict=True):
         start = perf_counter()
-        boxes, scores, labels = _in_original_pixels(raw, frame, wanted)
+        found_here = _in_original_pixels(raw, frame, wanted)
         milliseconds = {
             "read": image.read_ms,
             "preprocess": before_ms,
@@ -147,24 +150,48 @@ def _detect_batch(
                 width=frame.width,
                 height=frame.height,
                 classes=backend.classes,
-                boxes=boxes,
-                scores=scores,
-                labels=labels,
                 model_name=backend.name,
                 model_sha256=backend.sha256,
                 milliseconds=milliseconds,
+                **found_here,
             ),
         )
 
 
-def _in_original_pixels(
-    raw: RawDetections, frame: Frame, wanted: NDArray[np.int64] | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+def _in_original_pixels(raw: Raw, frame: Frame, wanted: NDArray[np.int64] | None) -> dict[str, Any]:
+    """The fields of a Result that say what was found."""
+    if isinstance(raw, RawMap):
+        return _areas(frame.map_to_original(raw.labels), wanted)
+    if isinstance(raw, RawClasses):
+        keep = np.full(len(raw.labels), True) if wanted is None else np.isin(raw.labels, wanted)
+        nowhere = np.zeros((0, 4), np.float32)
+        return {"task": "classify", "boxes": nowhere, "scores": raw.scores[keep], "labels": raw.labels[keep]}
     boxes = frame.to_original(raw.boxes)
     keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     if wanted is not None:
         keep &= np.isin(raw.labels, wanted)
-    return boxes[keep], raw.scores[keep], raw.labels[keep]
+    found = {"task": "detect", "boxes": boxes[keep], "scores": raw.scores[keep], "labels": raw.labels[keep]}
+    if raw.masks is None:
+        return found
+    # A mask belongs to the whole box, also to what of it lies beyond the image.
+    whole = frame.to_plane(raw.boxes[keep])
+    return {**found, "masks": tuple(pasted_masks(raw.masks[keep], whole, frame.height, frame.width))}
+
+
+def _areas(semantic: NDArray[np.uint8], wanted: NDArray[np.int64] | None) -> dict[str, Any]:
+    """A map's classes, the largest first, each with its share of all pixels."""
+    if wanted is not None:
+        semantic = np.where(np.isin(semantic, wanted), semantic, np.uint8(255))
+    counts = np.bincount(semantic.ravel(), minlength=256)[:255]
+    labels = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    shares = (counts[labels] / semantic.size).astype(np.float32)
+    return {
+        "task": "segment",
+        "boxes": np.zeros((0, 4), np.float32),
+        "scores": shares,
+        "labels": labels.astype(np.int64),
+        "semantic": semantic,
+    }
 
 
 def _labels_of(names: Sequence[str], table: ClassTable) -> NDArray[np.int64]:

@@ -10,14 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionkit.predict.colours import GREY, INK, WHITE, Colour, class_colour
-from visionkit.predict.labels import draw_label, place_labels
-from visionkit.predict.lettering import fit_text, write_line
+from visionkit.predict.labels import Label, draw_label, place_labels, stack_labels
+from visionkit.predict.lettering import fit_text, text_width, write_line
+from visionkit.predict.masks import decoded_mask
 from visionkit.result import Result
 
 Image = NDArray[np.uint8]
 
 # What is left of the light beside a line: enough to lift the line off its own colour.
 _EDGE_SHADE = 0.65
+# Of a class's colour over a picture: what lies beneath must still be recognised.
+_OPACITY = 0.55
 # Comparisons of images with sides shorter than this are enlarged.
 _SMALLEST_COMPARED = 320
 
@@ -38,7 +41,9 @@ class Pen:
 
 
 def draw(image: Image, result: Result) -> Image:
-    """A copy of an image with its result drawn on: a box, a name and a score each, one colour a class.
+    """A copy of an image with its result drawn on: a box, a name and a score each, one colour a class. A picture's
+    classes stand in its upper left corner, the best ones, one below the other. A semantic map lies over it, with a
+    legend below, so the picture is higher then.
 
     Lines and letters scale with the image. Labels stay inside it and dodge one another; where there is little room
     they lose the score, then letters, and where they could not be read, in a dense crowd or a tiny image, they are
@@ -51,9 +56,24 @@ def draw(image: Image, result: Result) -> Image:
     Returns:
         u8 [H, W, 3] RGB.
     """
+    if result.semantic is not None:
+        return draw_map(image, result.semantic, result.classes.names, result.labels.tolist(), _wordings(result))
     canvas = image.copy()
-    _draw_detections(canvas, result, Pen.for_image(canvas))
+    if result.task == "classify":
+        _draw_classes(canvas, result, Pen.for_image(canvas))
+    else:
+        _draw_masks(canvas, result)
+        _draw_detections(canvas, result, Pen.for_image(canvas))
     return canvas
+
+
+def _draw_masks(canvas: Image, result: Result) -> None:
+    """A class's colour over the pixels of each of its objects, the best on top."""
+    pairs = list(zip(result.masks or (), result.labels.tolist(), strict=False))
+    for rle, label in reversed(pairs):
+        mask = decoded_mask(rle)
+        tinted = (1 - _OPACITY) * canvas[mask] + _OPACITY * np.array(class_colour(label), np.float32)
+        canvas[mask] = np.round(tinted).astype(np.uint8)
 
 
 def draw_truth(image: Image, boxes: NDArray[np.float32], labels: Sequence[int], names: Sequence[str]) -> Image:
@@ -69,6 +89,63 @@ def draw_truth(image: Image, boxes: NDArray[np.float32], labels: Sequence[int], 
     colours = [class_colour(int(label)) for label in labels]
     _draw_boxes(canvas, boxes, colours, [(_one_line(names[label]),) for label in labels], Pen.for_image(canvas))
     return canvas
+
+
+def draw_map(
+    image: Image,
+    labels: NDArray[np.uint8],
+    names: Sequence[str],
+    shown: Sequence[int] = (),
+    wordings: Sequence[Sequence[str]] = (),
+) -> Image:
+    """A copy of an image with a class's colour over each pixel, lines where classes meet, and a legend below.
+
+    Args:
+        image: u8 [H, W, 3] RGB.
+        labels: u8 [H, W]; a label without a name, such as 255, shows the picture alone.
+        names: K class names.
+        shown: labels in the legend, in its order; those in the map, by label, where empty.
+        wordings: what the legend says of each, the longest first; names where empty.
+
+    Returns:
+        u8 [H', W, 3] RGB, H' above H where there is a legend.
+    """
+    pen = Pen.for_image(image)
+    palette = np.zeros((256, 3), np.float32)
+    palette[: len(names)] = [class_colour(label) for label in range(len(names))]
+    opacity = np.zeros((256, 1), np.float32)
+    opacity[: len(names)] = _OPACITY
+    edges = np.zeros(labels.shape, np.bool_)
+    edges[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    edges[1:] |= labels[1:] != labels[:-1]
+    share = opacity[labels]
+    blended = image * (1 - share) + palette[labels] * share
+    blended[edges] *= _EDGE_SHADE
+    shown = list(shown) or [label for label in np.unique(labels).tolist() if label < len(names)]
+    said = list(wordings) or [(_one_line(names[label]),) for label in shown]
+    strip = _legend(shown, said, image.shape[1], pen)
+    return np.vstack([np.rint(blended).astype(np.uint8), strip])
+
+
+def _legend(shown: Sequence[int], wordings: Sequence[Sequence[str]], width: int, pen: Pen) -> Image:
+    """u8 [h, width, 3]: labels on their colours, side by side, in as many rows as they need."""
+    height, gap = round(pen.letters * 1.45), max(2, round(pen.letters * 0.3))
+    rows: list[list[tuple[int, Label]]] = []
+    left = width
+    for number, words in zip(shown, wordings, strict=True):
+        text = fit_text(words, pen.letters, max(1, width - 4 * gap))
+        wide = min(width - 2 * gap, text_width(text, pen.letters) + 2 * gap)
+        if left + gap + wide > width or not rows:
+            rows.append([])
+            left = 0
+        top = (len(rows) - 1) * (height + gap) + gap
+        rows[-1].append((number, Label(text, left + gap, top, wide, height)))
+        left += gap + wide
+    strip = np.full((len(rows) * (height + gap) + gap * bool(rows), width, 3), INK, np.uint8)
+    for number, label in (entry for row in rows for entry in row):
+        if label.width > 0:
+            draw_label(strip, label, class_colour(number), pen.letters)
+    return strip
 
 
 def contact_sheet(tiles: Sequence[Image], columns: int = 4) -> Image:
@@ -117,10 +194,24 @@ def draw_comparison(
 
 def _draw_detections(canvas: Image, result: Result, pen: Pen, factor: int = 1) -> None:
     """Draw a result in place, its coordinates times `factor`. Masks, once results have them, go beneath the boxes."""
-    names = [_one_line(result.classes.names[label]) for label in result.labels]
-    wordings = [(f"{name} {score:.2f}", name) for name, score in zip(names, result.scores, strict=True)]
     colours = [class_colour(int(label)) for label in result.labels]
-    _draw_boxes(canvas, result.boxes * factor, colours, wordings, pen)
+    _draw_boxes(canvas, result.boxes * factor, colours, _wordings(result), pen)
+
+
+def _wordings(result: Result) -> list[tuple[str, str]]:
+    """What a label may say, the longest first."""
+    names = [_one_line(result.classes.names[label]) for label in result.labels]
+    if result.semantic is not None:
+        return [(f"{name} {share:.1%}", name) for name, share in zip(names, result.scores, strict=True)]
+    return [(f"{name} {score:.2f}", name) for name, score in zip(names, result.scores, strict=True)]
+
+
+def _draw_classes(canvas: Image, result: Result, pen: Pen) -> None:
+    """Write the best classes in place."""
+    height, width = canvas.shape[:2]
+    labels = stack_labels(_wordings(result), letters=pen.letters, size=(width, height))
+    for label, number in zip(labels, result.labels.tolist(), strict=False):  # there may be less room than classes
+        draw_label(canvas, label, class_colour(number), pen.letters)
 
 
 def _draw_boxes(

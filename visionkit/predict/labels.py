@@ -69,6 +69,23 @@ def place_labels(
     return labels
 
 
+def stack_labels(wordings: Sequence[Sequence[str]], *, letters: int, size: tuple[int, int]) -> list[Label]:
+    """Labels of a whole image, one below the other from its upper left corner, as many as a third of it has room for.
+
+    Args:
+        wordings: of each label, the longest first.
+        letters: size of the letters, pixels.
+        size: width and height of the image, pixels.
+    """
+    image_width, image_height = size
+    height, padding = round(letters * 1.45), _padding(letters)
+    room = int(image_height * _LARGEST_SHARE) // height
+    texts = [fit_text(words, letters, image_width - 2 * padding) for words in wordings[:room]]
+    widths = [min(image_width, text_width(text, letters) + 2 * padding) for text in texts]
+    tops = range(0, len(texts) * height, height)
+    return [Label(text, 0, top, width, height) for text, top, width in zip(texts, tops, widths, strict=True)]
+
+
 def draw_label(canvas: NDArray[np.uint8], label: Label, colour: Colour, letters: int) -> None:
     """Draw a label in place, on a ground of its class's colour."""
     strip = canvas[label.top : label.top + label.height, label.left : label.left + label.width]

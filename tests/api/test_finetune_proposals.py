@@ -1,0 +1,63 @@
+"""Fast R-CNN learns from the proposals of a folder, and is judged on those of a file: here what Faster R-CNN found."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import visionkit
+from tests.tiny import tiny_settings, write_blocks
+from visionkit.errors import ConfigError, DataError, UsageError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_blocks(tmp_path_factory.mktemp("proposals") / "blocks", {"train": 8, "val": 4})
+
+
+@pytest.fixture(scope="module")
+def proposals(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each object, somewhat displaced, and three boxes where there may be none."""
+    folder = tmp_path_factory.mktemp("found")
+    for split in ("train", "val"):
+        content = json.loads((data / "annotations" / f"{split}.json").read_text())
+        rows = [
+            {"image_id": row["image_id"], "bbox": [row["bbox"][0] + 2, row["bbox"][1] - 2, *row["bbox"][2:]]}
+            for row in content["annotations"]
+        ]
+        rows += [{"image_id": i["id"], "bbox": [x, 5, 20, 20]} for i in content["images"] for x in (0, 20, 40)]
+        (folder / f"{split}.json").write_text(json.dumps(rows))
+    return folder
+
+
+def test_trains_and_evaluates(data: Path, proposals: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(epochs=2, augment={"mosaic": 0.5, "affine": 0.5, "degrees": 5, "mixup": 0.2})
+    result = visionkit.finetune(
+        data=data, model="fast-rcnn", out=tmp_path / "run", set=[f"proposals={proposals}"], **settings
+    )
+    scores = visionkit.evaluate(result.best, data, proposals=proposals / "val.json", workers=0)
+    assert result.scores["AP"] == scores.AP is not None
+    # Proposals of nothing but one corner: nothing is found there.
+    rows = [{"image_id": 5, "bbox": [0, 0, 2, 2]}]
+    (tmp_path / "corner.json").write_text(json.dumps(rows))
+    poor = visionkit.evaluate(result.best, data, proposals=tmp_path / "corner.json", workers=0)
+    assert poor.AR100 is not None
+    assert poor.AR100 < 0.1
+    with pytest.raises(UsageError, match=r"model fast-rcnn needs proposals of each image and has none; evaluate takes"):
+        visionkit.load(result.best).detect(data / "images" / "val_0.png")
+
+
+def test_where_proposals_are_missing_or_of_no_use(data: Path, proposals: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(UsageError, match=r"model fast-rcnn needs proposals of each image; finetune takes a folder"):
+        visionkit.finetune(data=data, model="fast-rcnn", out=out, **tiny_settings(epochs=1))
+    with pytest.raises(UsageError, match=r"model yolo makes what it needs itself and takes no proposals; leave them"):
+        visionkit.finetune(data=data, model="yolo", set=[f"proposals={proposals}"], out=out, **tiny_settings(epochs=1))
+    with pytest.raises(DataError, match=r"must have train.json or train.npz, it has neither; put one there"):
+        visionkit.finetune(
+            data=data, model="fast-rcnn", set=[f"proposals={tmp_path}"], out=out, **tiny_settings(epochs=1)
+        )
+    settings = tiny_settings(epochs=1, augment={"copy_paste": 0.5})
+    with pytest.raises(ConfigError, match=r"augment.copy_paste puts objects where model fast-rcnn has no proposals"):
+        visionkit.finetune(data=data, model="fast-rcnn", set=[f"proposals={proposals}"], out=out, **settings)
+    assert not out.exists()

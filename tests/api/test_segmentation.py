@@ -1,0 +1,202 @@
+"""A segmenter from masks to overlays: trained, resumed, judged, frozen; and told from detectors and their data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import CommandLine
+from masks import NAMES, write_masks
+from safetensors.numpy import load_file
+from tiny import tiny_settings, write_blocks
+
+import visionkit
+from visionkit.api.layers import layers
+from visionkit.api.training_run import FinetuneResult
+from visionkit.engine.events import StepDone
+from visionkit.errors import ConfigError, DataError, UsageError
+from visionkit.imaging.mask import read_mask
+
+SCORES = ("mIoU", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
+
+
+def settings(epochs: int = 2, **others: Any) -> dict[str, Any]:
+    return tiny_settings(epochs, **{"model": "fcn8s", "augment": "none", "set": ["grow_from=1"], **others})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_masks(tmp_path_factory.mktemp("masks") / "data", {"train": 12, "val": 4})
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> FinetuneResult:
+    result = visionkit.finetune(data, out=tmp_path_factory.mktemp("run") / "run", **settings(epochs=20))
+    assert result is not None
+    return result
+
+
+def test_it_learns(run: FinetuneResult) -> None:
+    assert tuple(run.scores) == SCORES
+    assert run.scores["mIoU"] is not None
+    assert run.scores["mIoU"] > 0.6
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["loss/cross-entropy"] < 0.5 * rows[0]["loss/cross-entropy"]
+    assert rows[-1]["mIoU"] > rows[0]["mIoU"]
+    assert (run.folder / "first_batch.png").exists()
+    assert (run.folder / "curves.png").exists()
+
+
+def test_evaluating_gives_the_number_that_training_printed(run: FinetuneResult, data: Path) -> None:
+    scores = visionkit.evaluate(run.best, data)
+    content = scores.to_json()
+    assert content["mIoU"] == run.scores["mIoU"]
+    assert content["pixel_accuracy"] == run.scores["pixel_accuracy"]
+    assert content["boundary_iou"] is not None
+    assert list(content["per_class"]) == list(NAMES)
+    judged = 4 * 46 * 64
+    assert sum(row["pixels"] for row in content["per_class"].values()) == judged
+
+
+def test_a_class_that_the_data_lacks_is_wrong_and_one_that_the_model_lacks_is_refused(
+    run: FinetuneResult, tmp_path: Path
+) -> None:
+    two = write_masks(tmp_path / "two", {"val": 2}, names=("ground", "blue block", "red block"))
+    # The same masks with two names exchanged: blocks are taken for the other.
+    scores = visionkit.evaluate(run.best, two)
+    assert scores.per_class["red block"].IoU < 0.2  # type: ignore[union-attr, operator]
+    other = write_masks(tmp_path / "other", {"val": 2}, names=("ground", "crate", "box"))
+    with pytest.raises(DataError, match=r"2 are not among its 3 \(crate, box\)"):
+        visionkit.evaluate(run.best, other)
+
+
+def test_a_killed_run_ends_in_the_same_bytes(data: Path, tmp_path: Path) -> None:
+    options = settings(augment="heavy", set=["train.save_minutes=0", "class_weights=median-frequency"])
+    whole = visionkit.finetune(data, out=tmp_path / "whole", **options)
+    assert whole is not None
+
+    class KilledError(Exception):
+        pass
+
+    steps = 0
+
+    def kill(event: object) -> None:
+        nonlocal steps
+        steps += isinstance(event, StepDone)
+        if steps == 5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        visionkit.finetune(data, out=tmp_path / "killed", listen=kill, **options)
+    resumed = visionkit.finetune(resume=tmp_path / "killed")
+    assert resumed is not None
+    assert resumed.last.read_bytes() == whole.last.read_bytes()
+
+
+def test_a_frozen_backbone_stays_and_the_head_learns(run: FinetuneResult, data: Path, tmp_path: Path) -> None:
+    result = visionkit.finetune(
+        data, out=tmp_path / "frozen", freeze="backbone", **settings(weights=str(run.best), epochs=1)
+    )
+    assert result is not None
+    assert result.frozen_sha256
+    before, after = load_file(run.best), load_file(result.last)
+    for name, tensor in after.items():
+        if name.startswith("backbone."):
+            assert np.array_equal(tensor, before[name]), name
+    assert not np.array_equal(after["head.coarse.4.weight"], before["head.coarse.4.weight"])
+
+
+def test_other_classes_start_fresh_and_known_ones_are_carried_over(run: FinetuneResult, tmp_path: Path) -> None:
+    other = write_masks(tmp_path / "data", {"train": 4, "val": 2}, names=("ground", "crate", "blue block"))
+    said: list[str] = []
+    visionkit.finetune(other, say=said.append, dry_run=True, **settings(weights=str(run.best)))
+    assert any("2 of 3 carried over (ground, blue block); 1 fresh, not in the weights (crate)" in line for line in said)
+
+
+@pytest.mark.parametrize("option", [{"model": "fcn32s"}, {"model": "fcn16s"}, {"backbone": "resnet18"}])
+def test_every_kind_trains(data: Path, tmp_path: Path, option: dict[str, str]) -> None:
+    extra = ["auxiliary=true", "semantic_loss=cross-entropy + 0.5*lovasz", "grow_from=1"]
+    result = visionkit.finetune(data, out=tmp_path / "run", **settings(epochs=1, set=extra, **option))
+    assert result is not None
+    header = (result.folder / "metrics.csv").read_text().splitlines()[0]
+    assert "loss/cross-entropy,loss/lovasz,loss/auxiliary,mIoU" in header
+
+
+def test_polygons_are_learnt_too(tmp_path: Path) -> None:
+    root = write_blocks(tmp_path / "data", {"train": 6, "val": 3})
+    for split in ("train", "val"):
+        file = root / "annotations" / f"{split}.json"
+        content = json.loads(file.read_text())
+        for row in content["annotations"]:
+            x, y, w, h = row["bbox"]
+            row["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+        file.write_text(json.dumps(content))
+    result = visionkit.finetune(root, out=tmp_path / "run", **settings(epochs=1))
+    assert result is not None
+    assert list(visionkit.evaluate(result.last, root).per_class) == ["red block", "blue block", "background"]
+
+
+# what does not go together --------------------------------------------------------------------------------------------
+
+
+def test_a_detector_refuses_masks_and_a_segmenter_boxes(data: Path, tiny_data: Path) -> None:
+    with pytest.raises(DataError, match="has masks and no boxes, which model yolo learns; use --model fcn8s"):
+        visionkit.finetune(data, dry_run=True, **tiny_settings())
+    with pytest.raises(DataError, match="has boxes alone, a segmenter learns from masks, polygons or RLEs; add them"):
+        visionkit.finetune(tiny_data, dry_run=True, **settings())
+
+
+def test_a_wrong_loss_is_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="semantic_loss must be a sum of cross-entropy, focal, dice, lovasz"):
+        visionkit.finetune(data, out=tmp_path / "run", **settings(set=["semantic_loss=iou"]))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("key", ["semantic_loss=dice", "auxiliary=true"])
+def test_a_detector_has_no_options_of_segmenters(tiny_data: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"model yolo has no option {key.partition('=')[0]}"):
+        visionkit.finetune(tiny_data, dry_run=True, **tiny_settings(set=[key]))
+
+
+def test_predictions_of_a_segmenter_are_not_detections(run: FinetuneResult, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a segmenter, and predictions and pictures are of detections; leave them"):
+        visionkit.evaluate(run.best, data, pictures=tmp_path / "pictures")
+
+
+# the command line -----------------------------------------------------------------------------------------------------
+
+
+def test_layers_know_segmenters() -> None:
+    found = layers("fcn8s", backbone="resnet18", freeze_specs=["backbone"], classes=11, imgsz=64)
+    assert [row.name for row in found.rows[-3:]] == ["head.coarse", "head.skips", "head.upsample"]
+    assert found.rows[10].output == "11x2x2"
+    assert found.sentence.startswith("Frozen 10 of 13 units")
+
+
+def test_segment_writes_overlays_masks_and_areas(
+    command_line: CommandLine, run: FinetuneResult, data: Path, tmp_path: Path
+) -> None:
+    done = command_line(
+        "segment", data / "images/val/0.png", "--weights", run.best, "--out", tmp_path / "out", "--device", "cpu"
+    )
+    assert done.code == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "64x48  3 classes" in lines[0]
+    assert lines[1].split()[0] == "ground"
+    assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")) == [
+        "0.png", "areas.csv", "masks/0.png", "masks/classes.json",
+    ]  # fmt: skip
+    labels = read_mask(tmp_path / "out/masks/0.png")
+    truth = read_mask(data / "masks/val/0.png")
+    assert (labels == truth)[truth != 255].mean() > 0.8
+
+
+def test_evaluate_prints_tables_and_json(command_line: CommandLine, run: FinetuneResult, data: Path) -> None:
+    options = ("--weights", run.best, "--data", data, "--device", "cpu")
+    content = command_line("evaluate", *options, "--json").json
+    assert content["task"] == "segment"
+    assert {"mIoU", "pixel_accuracy", "per_class"} <= set(content)
+    printed = command_line("evaluate", *options).stdout
+    assert f"mIoU {content['mIoU']:.4f}" in printed
+    assert "red block" in printed

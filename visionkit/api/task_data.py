@@ -1,0 +1,166 @@
+"""What a model's task makes of annotated images: the dataset it learns from, and how that is shown and varied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from visionkit.build import MODELS
+from visionkit.config import Config, Recipe
+from visionkit.data.augment import AugmentSettings
+from visionkit.data.cache import CacheName
+from visionkit.data.crops import CropDataset
+from visionkit.data.dataset import DetectionDataset
+from visionkit.data.framing import random_framing, random_resized_crop
+from visionkit.data.semantic import SemanticDataset
+from visionkit.data.views import Framing
+from visionkit.errors import ConfigError, DataError, UsageError
+from visionkit.formats.dataset_layout import DatasetLayout
+from visionkit.formats.held_out import with_val
+from visionkit.formats.proposals import read_proposals, split_file
+from visionkit.formats.records import AnnotatedImages
+from visionkit.formats.semantic_map import with_background
+from visionkit.types import Task
+
+TaskDataset = DetectionDataset | CropDataset | SemanticDataset
+
+
+def task_of(recipe: Recipe) -> Task:
+    """The task of a recipe's model."""
+    task: Task = MODELS[recipe.model].task  # type: ignore[attr-defined]
+    return task
+
+
+def says_masks(recipe: Recipe) -> bool:
+    """Whether a recipe's model learns the masks of objects and says them."""
+    return getattr(MODELS[recipe.model], "says_masks", False)
+
+
+def training_dataset(
+    recipe: Recipe, images: AnnotatedImages, cache: CacheName = "off", proposals: Path | None = None
+) -> TaskDataset:
+    """What a recipe's model learns a split from: as `task_dataset`, with the masks of objects where it learns them.
+
+    Raises:
+        DataError: likewise; or masks are learnt and there are none.
+        ConfigError: masks are learnt and the augmentation would lose them.
+        UsageError: as `DetectionDataset`.
+    """
+    pasting = isinstance(recipe.augment, AugmentSettings) and recipe.augment.copy_paste
+    if pasting and says_masks(recipe):
+        raise ConfigError(f"augment.copy_paste goes by boxes, model {recipe.model} learns masks; leave it at 0")
+    if pasting and wants_proposals(recipe):
+        raise ConfigError(f"augment.copy_paste puts objects where model {recipe.model} has no proposals; leave it at 0")
+    if says_masks(recipe):
+        return DetectionDataset(images, cache, masks=True)
+    return task_dataset(recipe, images, cache, proposals)
+
+
+def wants_proposals(recipe: Recipe) -> bool:
+    """Whether a recipe's model is fed by proposals from a file."""
+    return getattr(MODELS[recipe.model], "wants_proposals", False)
+
+
+def proposals_file(config: Config, split: str) -> Path | None:
+    """The proposals of a split, where a configuration names a folder of them.
+
+    Raises:
+        DataError: the folder has none for the split.
+    """
+    return split_file(Path(config.proposals), split) if config.proposals else None
+
+
+def task_dataset(
+    recipe: Recipe, images: AnnotatedImages, cache: CacheName = "off", proposals: Path | None = None
+) -> TaskDataset:
+    """What reads a split for a recipe's model.
+
+    Args:
+        proposals: the file of them, for a model that is fed by them.
+
+    Raises:
+        DataError: the split has no image, or not what the task needs.
+        UsageError: as `DetectionDataset`.
+    """
+    if wants_proposals(recipe):
+        if proposals is None:
+            raise UsageError(
+                f"model {recipe.model} needs proposals of each image; finetune takes a folder of them by --set "
+                "proposals=FOLDER, evaluate a file by --proposals; or use faster-rcnn, which makes its own"
+            )
+        return DetectionDataset(images, cache, proposals=read_proposals(proposals, images))
+    if proposals is not None:
+        raise UsageError(f"model {recipe.model} makes what it needs itself and takes no proposals; leave them out")
+    return DATASETS[task_of(recipe)](recipe, images, cache)
+
+
+def _boxes(recipe: Recipe, images: AnnotatedImages, cache: CacheName) -> DetectionDataset:
+    if any(image.mask is not None for image in images.images):
+        raise DataError(
+            f"{images.source} has masks and no boxes, which model {recipe.model} learns; use --model fcn8s, or other "
+            "data"
+        )
+    if images.whole_images:
+        raise DataError(
+            f"{images.source} has a folder per class and no boxes, which model {recipe.model} learns; use --model "
+            "classifier, or other data"
+        )
+    return DetectionDataset(images, cache)
+
+
+def _maps(recipe: Recipe, images: AnnotatedImages, cache: CacheName) -> SemanticDataset:
+    if images.whole_images:
+        raise DataError(
+            f"{images.source} has a folder per class and no masks, which model {recipe.model} learns; use --model "
+            "classifier, or other data"
+        )
+    return SemanticDataset(images, cache)
+
+
+def _crops(recipe: Recipe, images: AnnotatedImages, cache: CacheName) -> CropDataset:
+    return CropDataset(images, cache, margin=recipe.crop_margin)
+
+
+DATASETS: dict[Task, Callable[[Recipe, AnnotatedImages, CacheName], TaskDataset]] = {
+    "detect": _boxes,
+    "classify": _crops,
+    "segment": _maps,
+}
+
+FRAMINGS: dict[Task, Framing] = {
+    "detect": random_framing,
+    "classify": random_resized_crop,
+    "segment": random_framing,
+}
+
+
+def task_layout(task: Task, layout: DatasetLayout, seed: int) -> DatasetLayout:
+    """The layout that a task reads: of a folder with objects and masks too, those of its masks for a segmenter.
+
+    Args:
+        seed: of the run, which decides what is held out where masks have no val split.
+    """
+    return with_val(layout.masks, seed) if task == "segment" and layout.masks is not None else layout
+
+
+def task_images(task: Task, images: AnnotatedImages) -> AnnotatedImages:
+    """A split as a task sees it: for a segmenter every pixel has a class.
+
+    Raises:
+        DataError: there is nothing to make it of.
+    """
+    return with_background(images) if task == "segment" else images
+
+
+_UNUSED: dict[Task, dict[str, float]] = {
+    # A picture of one class is not put together of several.
+    "classify": {"mosaic": 0.0, "mixup": 0.0, "copy_paste": 0.0},
+    # A pixel has one label, and copy-paste goes by boxes.
+    "segment": {"mixup": 0.0, "copy_paste": 0.0},
+}
+
+
+def task_augment(task: Task, settings: AugmentSettings) -> AugmentSettings:
+    """The settings without what a task has no use for."""
+    return replace(settings, **_UNUSED.get(task, {}))  # type: ignore[arg-type]

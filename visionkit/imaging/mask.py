@@ -1,0 +1,47 @@
+"""The one reader of index masks: images whose pixel values are labels, not colours."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionkit.errors import DataError
+from visionkit.imaging.header import read_header
+from visionkit.imaging.reader import check_image
+
+LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """The pixel values of a mask as stored: grey levels, or the indices of a palette, whatever its colours are.
+
+    Nothing is turned: a mask is made for the upright picture.
+
+    Returns:
+        u8 [H, W].
+
+    Raises:
+        DataError: as `read_image`; or colours where one value a pixel is needed; or a format that changes values.
+    """
+    check_image(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    header = read_header(BytesIO(data), str(path))
+    if header.format not in LOSSLESS:
+        raise DataError(f"{path} is a {header.format}, which changes labels; save masks as PNG")
+    try:
+        image = header.parser(BytesIO(data))
+        image.load()
+    except Exception as error:  # damaged data makes Pillow raise almost anything
+        raise DataError(f"{path} cannot be decoded, its {header.format} data is damaged; export it again") from error
+    if image.mode not in ("L", "P"):
+        raise DataError(
+            f"{path} has pixels of kind {image.mode}, a mask has one value of 8 bits, its label; save it as a grey or "
+            "palette PNG"
+        )
+    return np.array(image)

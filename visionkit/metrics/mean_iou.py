@@ -1,0 +1,183 @@
+"""How good semantic maps are: mean IoU and what belongs to it, counted image by image in a confusion matrix.
+
+Sources: Long et al. 2015, Fully Convolutional Networks, section 5 (pixel accuracy, mean accuracy, mean IU, frequency
+weighted IU); Cheng et al. 2021, Boundary IoU, section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from visionkit.classes import ClassTable
+
+IGNORED = 255
+"""The label of pixels that no one judges."""
+
+BOUNDARY_SHARE = 0.02
+"""Width of a boundary as a share of the image's diagonal. Source: Cheng et al. 2021, section 5."""
+
+Labels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationClassScores:
+    """The scores of one class over all images; None where one is not defined.
+
+    Args:
+        IoU: pixels that truth and prediction both give to the class, of those that either gives to it.
+        accuracy: share of its true pixels that are found.
+        boundary_iou: IoU of the pixels near the class's contours; None where it was not asked for.
+        pixels: true ones.
+        predicted_pixels: of those that are judged.
+    """
+
+    IoU: float | None
+    accuracy: float | None
+    boundary_iou: float | None
+    pixels: int
+    predicted_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationScores:
+    """The scores of semantic maps, each in [0, 1], or None where it is not defined.
+
+    Args:
+        images: how many were judged.
+        mIoU: mean of the classes' IoU. A class that neither truth nor prediction has anywhere is in no mean.
+        pixel_accuracy: share of judged pixels that are right.
+        mean_accuracy: mean over the classes with true pixels of the share of these that are found.
+        frequency_weighted_iou: mean of the classes' IoU, each weighted by its true pixels.
+        boundary_iou: mean of the classes' boundary IoU; None where it was not asked for.
+        per_class: the scores by class name, in the order of labels.
+    """
+
+    images: int
+    mIoU: float | None  # noqa: N815 - as the field writes it
+    pixel_accuracy: float | None
+    mean_accuracy: float | None
+    frequency_weighted_iou: float | None
+    boundary_iou: float | None
+    per_class: Mapping[str, SegmentationClassScores]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `visionkit evaluate --json` prints; what is not defined is null."""
+        return {"task": "segment", **asdict(self)}
+
+
+class MapCounts:
+    """Pixels counted over images as they come; nothing of an image is kept.
+
+    Args:
+        classes: of the labels.
+        boundaries: whether to count boundaries too, which takes several times as long as all else.
+
+    >>> counts = MapCounts(ClassTable((0, 1), ("road", "car")))
+    >>> counts.add(np.array([[0, 0, 1, 255]], np.uint8), np.array([[0, 1, 1, 1]], np.uint8))
+    >>> scores = counts.scores()  # road 1 of 2, car 1 of 2
+    >>> scores.mIoU, round(scores.pixel_accuracy, 4)
+    (0.5, 0.6667)
+    """
+
+    def __init__(self, classes: ClassTable, *, boundaries: bool = False) -> None:
+        self.classes = classes
+        self.boundaries = boundaries
+        self.images = 0
+        # Rows are truth, columns prediction; one column more for what was given to no class.
+        self.confusion = np.zeros((len(classes), len(classes) + 1), np.int64)
+        # Of each class, boundary pixels that both have and that either has.
+        self.boundary = np.zeros((len(classes), 2), np.int64)
+
+    def add(self, truth: Labels, predicted: Labels) -> None:
+        """Count an image.
+
+        Args:
+            truth: u8 [H, W]; `IGNORED` is not judged.
+            predicted: u8 [H, W]; a label that is no class, such as `IGNORED`, is wrong wherever it is judged.
+        """
+        assert truth.shape == predicted.shape
+        count = len(self.classes)
+        judged = truth != IGNORED
+        columns = np.minimum(predicted, count)[judged].astype(np.int64)
+        pairs = truth[judged] * np.int64(count + 1) + columns
+        self.confusion += np.bincount(pairs, minlength=count * (count + 1)).reshape(count, count + 1)
+        if self.boundaries:
+            self._add_boundaries(truth, predicted, judged)
+        self.images += 1
+
+    def _add_boundaries(self, truth: Labels, predicted: Labels, judged: NDArray[np.bool_]) -> None:
+        width = boundary_width(*truth.shape)
+        for label in np.union1d(truth[judged], predicted[judged]).tolist():
+            if label < len(self.classes):
+                near_truth, near_predicted = (near_boundary(m == label, width) & judged for m in (truth, predicted))
+                self.boundary[label] += (
+                    np.count_nonzero(near_truth & near_predicted),
+                    np.count_nonzero(near_truth | near_predicted),
+                )
+
+    def scores(self) -> SegmentationScores:
+        """Of all images that were added."""
+        right = np.diagonal(self.confusion)
+        true = self.confusion.sum(axis=1)
+        predicted = self.confusion.sum(axis=0)[:-1]
+        iou = _shares(right, true + predicted - right)
+        accuracy = _shares(right, true)
+        boundary = _shares(*self.boundary.T)
+        per_class = {
+            name: SegmentationClassScores(
+                IoU=_number(iou[label]),
+                accuracy=_number(accuracy[label]),
+                boundary_iou=_number(boundary[label]),
+                pixels=int(true[label]),
+                predicted_pixels=int(predicted[label]),
+            )
+            for label, name in enumerate(self.classes.names)
+        }
+        return SegmentationScores(
+            images=self.images,
+            mIoU=_mean(iou),
+            pixel_accuracy=_number(_shares(right.sum(), true.sum())),
+            mean_accuracy=_mean(accuracy),
+            frequency_weighted_iou=_number(_shares(np.nansum(true * iou), true.sum())),
+            boundary_iou=_mean(boundary),
+            per_class=per_class,
+        )
+
+
+def boundary_width(height: int, width: int) -> int:
+    """Pixels from the contour inwards that belong to a boundary: `BOUNDARY_SHARE` of the diagonal, at least one."""
+    return max(1, round(BOUNDARY_SHARE * float(np.hypot(height, width))))
+
+
+def near_boundary(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
+    """The pixels of a mask [H, W] that at most `width` steps of a king lead out of, off the image too.
+
+    That is the mask without what `width` erosions by 3x3 pixels leave of it, in one pass instead of `width`.
+    """
+    # Zeros around it: what touches the image's border ends there.
+    padded = np.pad(mask.astype(np.uint8), 1)
+    distance = np.asarray(cv2.distanceTransform(padded, cv2.DIST_C, 3))[1:-1, 1:-1]
+    near: NDArray[np.bool_] = mask & (distance <= width)
+    return near
+
+
+def _shares(part: Any, whole: Any) -> NDArray[np.float64]:
+    """part / whole, NaN where the whole is 0."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    shares: NDArray[np.float64] = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    return shares
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else None
+
+
+def _number(value: Any) -> float | None:
+    return None if np.isnan(value) else float(value)

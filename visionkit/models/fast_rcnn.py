@@ -1,0 +1,138 @@
+"""Fast R-CNN: the R-CNN head on regions that something else proposed.
+
+Source: Girshick 2015, Fast R-CNN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from visionkit.errors import UsageError
+from visionkit.models.assembly import model_units, require_input_size
+from visionkit.models.faster_rcnn import LIGHT_REGIONS, LIGHT_WIDTH, light_head
+from visionkit.models.roi_head import RoiHead, RoiOutputs
+from visionkit.nn.fpn import FeaturePyramid
+from visionkit.nn.normalize import Normalize
+from visionkit.types import ClassRows, Detections, Level, Losses, Target, Task, Unit
+
+MOST_PROPOSALS = 2000
+"""Of an image, the best: as many as the paper takes from selective search (section 2.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FastRcnnOutputs:
+    """What the network says of B images, before any decision.
+
+    Args:
+        regions: of the proposals, or of some drawn from them and the truth.
+        sizes: H and W of each image in pixels, without padding.
+    """
+
+    regions: RoiOutputs
+    sizes: tuple[tuple[int, int], ...]
+
+
+class FastRcnn(nn.Module):
+    """A backbone, a feature pyramid and the R-CNN head, which takes the largest value of each bin (RoIPool).
+
+    Where no parts are given they are light, as those of `FasterRcnn`.
+
+    Args:
+        backbone: publishes `levels` and `units`; its forward returns one map a level.
+        classes: K, number of classes, without background.
+        neck: publishes `levels`, all of one width; `nn.single_map.SingleMap` makes this the detector of one level that
+            the paper has.
+        head: reads regions from the first of the neck's maps.
+
+    `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
+    """
+
+    draws_regions = True
+    """`forward` wants the targets while learning."""
+
+    wants_proposals: ClassVar[bool] = True
+    """`forward` wants proposals of each image."""
+
+    task: ClassVar[Task] = "detect"
+
+    def __init__(
+        self, backbone: nn.Module, classes: int, *, neck: nn.Module | None = None, head: RoiHead | None = None
+    ) -> None:
+        super().__init__()
+        levels: tuple[Level, ...] = backbone.levels  # type: ignore[assignment]
+        self.normalize = Normalize()
+        self.backbone = backbone
+        self.neck = neck or FeaturePyramid(levels, LIGHT_WIDTH, norm=nn.BatchNorm2d, extra="none")
+        of_neck: tuple[Level, ...] = self.neck.levels  # type: ignore[assignment]
+        self.head = head or light_head(of_neck, classes, replace(LIGHT_REGIONS, pooling="pool"))
+        self.classes = classes
+        self.stride = max(level.stride for level in levels)
+        """Image sides must be divisible by this many pixels."""
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """The backbone's units, then the direct children of neck and head that learn: what `--freeze` counts."""
+        return model_units(self, ("neck", "head"))
+
+    @property
+    def class_rows(self) -> dict[str, ClassRows]:
+        """By name, the tensors with rows for each class."""
+        return {f"head.{name}": rows for name, rows in self.head.class_rows.items()}
+
+    def forward(
+        self,
+        images: Tensor,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        targets: Sequence[Target] | None = None,
+        proposals: Sequence[Tensor] | None = None,
+    ) -> FastRcnnOutputs:
+        """u8 or float images [B, 3, H, W] in 0..255 -> raw outputs.
+
+        Args:
+            sizes: H and W of each image without padding, to which detections are cut; the whole where not given.
+            targets: where given, regions are drawn for learning, as in `FasterRcnn`. Else all proposals are regions.
+            proposals: f32 [N, 4] of each image in pixels, best first; N may be 0.
+
+        Raises:
+            UsageError: no proposals, or H or W is not divisible by the backbone's coarsest stride.
+        """
+        require_input_size(images, self.stride)
+        if proposals is None:
+            raise UsageError(
+                "model fast-rcnn needs proposals of each image and has none; evaluate takes them by --proposals, "
+                "finetune by --set proposals=FOLDER; or use faster-rcnn, which makes its own"
+            )
+        best = [boxes[:MOST_PROPOSALS] for boxes in proposals]
+        regions = best if targets is None else self.head.sample(best, targets)
+        maps = self.neck(self.backbone(self.normalize(images)))
+        whole = (images.shape[-2], images.shape[-1])
+        within = tuple(sizes) if sizes is not None else (whole,) * len(images)
+        return FastRcnnOutputs(self.head(maps, regions), within)
+
+    def loss(self, outputs: FastRcnnOutputs, targets: Sequence[Target]) -> Losses:
+        """Class and box loss of the regions. Source: section 2.3, equation 1."""
+        class_loss, box_loss = self.head.loss(outputs.regions, targets)
+        return Losses({"class": class_loss, "box": box_loss})
+
+    @torch.no_grad()
+    def predict(
+        self,
+        outputs: FastRcnnOutputs,
+        *,
+        score: float = 0.05,
+        iou: float = 0.5,
+        max_det: int = 100,
+        candidates: int = 3000,
+    ) -> list[Detections]:
+        """Decisions, one Detections an image: every (region, class) of at least `score`, suppressed per class.
+
+        Args: as for `FasterRcnn`.
+        """
+        return self.head.predict(
+            outputs.regions, outputs.sizes, score=score, iou=iou, max_det=max_det, candidates=candidates
+        )
