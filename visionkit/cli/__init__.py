@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 from types import FrameType
+from typing import NoReturn
 
 import typer
 
@@ -20,7 +21,7 @@ from visionkit.cli.finetune import finetune
 from visionkit.cli.info import info
 from visionkit.cli.layers import layers
 from visionkit.cli.models import models
-from visionkit.cli.process import silence_image_libraries, tune_process
+from visionkit.cli.process import leave, silence_image_libraries, tune_process
 from visionkit.cli.segment import segment
 from visionkit.errors import VisionkitError
 
@@ -52,6 +53,15 @@ def visionkit(version: bool = typer.Option(False, "--version", help="Print the v
 
         typer.echo(package.__version__)
         raise typer.Exit
+
+
+def run() -> NoReturn:
+    """The command `visionkit`: `main`, and a quick end."""
+    try:
+        main()
+    except SystemExit as end:
+        leave(end.code)
+    leave(0)
 
 
 def main() -> None:

@@ -46,7 +46,9 @@ def finetune(
     optimizer: Annotated[
         str | None, typer.Option(help="muon, adamw, adam, sgd, momentum, nesterov, adagrad, rmsprop or adadelta.")
     ] = None,
-    patience: Annotated[int | None, typer.Option(help="Stop after so many evaluations without a better AP, or other metric.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many evaluations without a better AP, or other metric.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.")] = None,
     augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,
     cache: Annotated[

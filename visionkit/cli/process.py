@@ -1,11 +1,14 @@
-"""Settings of the whole process that must be made before torch is imported."""
+"""What concerns the whole process: settings that must be made before torch is imported, and its end."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import os
 import sys
 import warnings
+from typing import NoReturn
 
 # <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -37,3 +40,18 @@ def silence_image_libraries() -> None:
     """
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # read when cv2 is imported; spawned workers inherit it
     warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def leave(code: str | int | None) -> NoReturn:
+    """End the process as `sys.exit(code)` does, but leave it to the system to take back memory and libraries.
+
+    Unloading torch piece by piece takes half a second, a quarter of what importing it takes, and 100 MB.
+    """
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+        code = 1
+    atexit._run_exitfuncs()  # ends worker processes, removes temporary folders
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # whoever read it has gone, or it is closed
+            stream.flush()
+    os._exit(code or 0)
