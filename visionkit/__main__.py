@@ -1,6 +1,6 @@
 """`python -m visionkit` is the command line."""
 
-from visionkit.cli import main
+from visionkit.cli import run
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -84,13 +84,13 @@ def test_finetune_starts_from_it_class_by_class(box: Path, tmp_path: Path) -> No
     assert any(line.startswith("Frozen 10 of") for line in dry_run(data, freeze=10))
 
 
-def test_another_architecture_starts_random_and_the_config_says_so(box: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_another_backbone_starts_random_and_the_config_says_so(box: Path, tiny_data: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    settings = {**tiny_settings(epochs=1, imgsz=32), "weights": None, "model": "yolov1"}
+    settings = {**tiny_settings(epochs=1, imgsz=32), "weights": None, "backbone": "resnet18"}
     result = visionkit.finetune(tiny_data, out=tmp_path / "run", say=said.append, **settings)
     assert result is not None
     assert (
-        "Weights: random, because the bundled model is yolo/csp-light, without yolov1; "
+        "Weights: random, because the bundled model is yolo/csp-light, without resnet18; "
         "start from one of yours by --weights FILE"
     ) in said
     choices = Choices()
@@ -99,9 +99,15 @@ def test_another_architecture_starts_random_and_the_config_says_so(box: Path, ti
     assert not (result.folder / "transfer.json").exists()
 
 
-def test_the_default_asked_for_by_name_is_not_dropped_for_another_architecture(box: Path, tiny_data: Path) -> None:
+def test_another_kind_of_model_starts_from_the_backbone_in_the_box(box: Path, tiny_data: Path) -> None:
+    said = dry_run(tiny_data, model="classifier", freeze="backbone")
+    assert any(line.startswith("Weights from") for line in said)
+    assert any(line.startswith("Frozen 10 of 11 units") for line in said)
+
+
+def test_the_default_asked_for_by_name_is_not_dropped_for_another_backbone(box: Path, tiny_data: Path) -> None:
     with pytest.raises(CheckpointError, match="use the model and backbone it was trained with, yolo/csp-light"):
-        dry_run(tiny_data, weights="default", model="yolov1")
+        dry_run(tiny_data, weights="default", backbone="resnet18")
 
 
 def test_a_damaged_box_is_an_error_and_never_a_random_start(box: Path, tiny_data: Path) -> None:

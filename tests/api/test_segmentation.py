@@ -1,9 +1,11 @@
 """A segmenter from masks to overlays: trained, resumed, judged, frozen; and told from detectors and their data."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from command_line import CommandLine
@@ -13,9 +15,11 @@ from tiny import tiny_settings, write_blocks
 
 import visionkit
 from visionkit.api.layers import layers
+from visionkit.api.task_data import task_layout
 from visionkit.api.training_run import FinetuneResult
 from visionkit.engine.events import StepDone
 from visionkit.errors import ConfigError, DataError, UsageError
+from visionkit.formats.dataset_layout import DatasetLayout
 from visionkit.imaging.mask import read_mask
 
 SCORES = ("mIoU", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
@@ -135,6 +139,21 @@ def test_polygons_are_learnt_too(tmp_path: Path) -> None:
     result = visionkit.finetune(root, out=tmp_path / "run", **settings(epochs=1))
     assert result is not None
     assert list(visionkit.evaluate(result.last, root).per_class) == ["red block", "blue block", "background"]
+
+
+def test_the_preview_shows_maps(data: Path, tmp_path: Path) -> None:
+    preview = visionkit.augment_preview(data, augment="heavy", imgsz=64, count=4, out=tmp_path / "sheet.png")
+    assert preview.samples == 4
+    height, width, _ = cv2.imread(str(tmp_path / "sheet.png")).shape
+    assert width == 4 * 64
+    assert height > 64  # a legend below each
+
+
+def test_a_segmenter_reads_the_masks_of_a_folder_that_has_boxes_too(tmp_path: Path) -> None:
+    boxes, masks = (DatasetLayout(tmp_path, tmp_path, words, {"test": None}) for words in ("boxes", "masks"))  # type: ignore[dict-item]
+    both = replace(boxes, masks=masks)
+    assert task_layout("segment", both, seed=0).words == "masks"
+    assert task_layout("detect", both, seed=0).words == task_layout("segment", boxes, seed=0).words == "boxes"
 
 
 # what does not go together --------------------------------------------------------------------------------------------

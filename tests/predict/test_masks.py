@@ -1,12 +1,19 @@
 """Masks on boxes -> masks on images: by hand, against a slow reference, and in RLE that pycocotools reads."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from visionkit.classes import ClassTable
 from visionkit.formats.outlines import Outlines, bitmap_edges
+from visionkit.predict.coco_writer import coco_rows
+from visionkit.predict.colours import class_colour
+from visionkit.predict.drawing import draw
 from visionkit.predict.masks import decoded_mask, pasted_masks, window_rle
+from visionkit.result import Result
 
 
 def pasted(mask: object, box: tuple[float, ...], height: int, width: int) -> NDArray[np.bool_]:
@@ -90,3 +97,45 @@ def test_what_is_learnt_comes_back() -> None:
     learnt = Outlines.of([bitmap_edges(disc)]).box_masks(box, 28)[0]
     back = pasted(learnt, tuple(box[0]), 64, 64)
     assert (back & disc).sum() / (back | disc).sum() > 0.97
+
+
+# Where masks of results go -------------------------------------------------------------------------------------------
+
+
+def result_with_masks() -> Result:
+    """Two objects in 40 x 30 px; the second, less sure, lies partly under the first."""
+    masks = np.zeros((2, 30, 40), np.bool_)
+    masks[0, 5:15, 5:20] = True
+    masks[1, 10:25, 10:35] = True
+    return Result(
+        path="a.png",
+        width=40,
+        height=30,
+        classes=ClassTable((3, 17), ("car", "cat")),
+        boxes=np.array([[5, 5, 20, 15], [10, 10, 35, 25]], np.float32),
+        scores=np.array([0.9, 0.5], np.float32),
+        labels=np.array([1, 0]),
+        masks=tuple(window_rle(mask, 0, 0, 30, 40) for mask in masks),
+    )
+
+
+def test_json_and_coco_have_a_mask_an_item() -> None:
+    result = result_with_masks()
+    assert result.masks is not None
+    assert [item["mask"] for item in result.to_json()["items"]] == list(result.masks)
+    assert [row["segmentation"] for row in coco_rows(result, 4)] == list(result.masks)
+    plain = replace(result, masks=None)
+    assert "mask" not in plain.to_json()["items"][0]
+    assert "segmentation" not in coco_rows(plain, 4)[0]
+
+
+def test_masks_are_tinted_where_several_lie_by_the_best() -> None:
+    grey = np.full((30, 40, 3), 100, np.uint8)
+    result = result_with_masks()
+    # Away from lines and letters: without masks nothing is drawn there.
+    plain, tinted = draw(grey, replace(result, masks=None)), draw(grey, result)
+    cat, car = (np.array(class_colour(label), np.float64) for label in (1, 0))
+    for (y, x), colour in (((13, 17), cat), ((20, 25), car)):
+        assert plain[y, x].tolist() == [100, 100, 100]
+        assert np.abs(tinted[y, x] - (0.45 * 100 + 0.55 * colour)).max() <= 1.5
+    assert tinted[28, 38].tolist() == [100, 100, 100]

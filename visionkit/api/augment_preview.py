@@ -16,6 +16,7 @@ from visionkit.data.augment import AugmentSettings
 from visionkit.data.augment_values import values_of
 from visionkit.data.dataset import DetectionDataset
 from visionkit.data.loader import BatchPlan
+from visionkit.data.semantic import SemanticDataset
 from visionkit.data.views import TrainingView
 from visionkit.errors import DataError, UsageError
 from visionkit.formats.layout import read_split
@@ -118,7 +119,9 @@ def augment_preview(
     say_split(split, images, say)
     for line in images.left_out:
         on_skip(line)
-    view = TrainingView(DetectionDataset(images), augment_settings(config), config.imgsz, seed)
+    masks = any(image.mask is not None for image in images.images)
+    dataset = SemanticDataset(images) if masks else DetectionDataset(images)
+    view = TrainingView(dataset, augment_settings(config), config.imgsz, seed)
     plan = BatchPlan(len(images.images), count, epoch, seed)
     samples = [view[epoch - 1, draw][0] for draw in plan.order(epoch - 1)[:count].tolist()]
     sheet = sample_sheet(samples, images.classes)

@@ -170,8 +170,9 @@ def _read_splits(
 def _source(choices: Choices, say: Say, listen: Listener) -> LoadedModel | BackboneWeights | None:
     """The model whose weights training starts from, or published ones of its backbone, or None for random ones.
 
-    The bundled model is the start wherever nothing else is said; but where it does not exist, or another architecture
-    is asked for, the start is random, and `choices` say so, so that the run's config file means this run for good.
+    The bundled model is the start wherever nothing else is said, of another kind of model its backbone; but where it
+    does not exist, or another backbone is asked for, the start is random, and `choices` say so, so that the run's
+    config file means this run for good.
     """
     config = choices.config()
     if config.weights == "scratch":
@@ -184,11 +185,10 @@ def _source(choices: Choices, say: Say, listen: Listener) -> LoadedModel | Backb
         why = "this version bundles no model"
     else:
         bundled = load_model(DEFAULT_WEIGHTS)
-        asked = {key: getattr(config, key) for key in ("model", "backbone") if choices.origin(key) != "default"}
-        other = [name for key, name in asked.items() if name != getattr(bundled.recipe, key)]
-        if choices.origin("weights") != "default" or not other:
+        own = bundled.recipe.backbone
+        if choices.origin("weights") != "default" or choices.origin("backbone") == "default" or config.backbone == own:
             return bundled
-        why = f"the bundled model is {bundled.name}, without {' and '.join(other)}"
+        why = f"the bundled model is {bundled.name}, without {config.backbone}"
     say(f"Weights: random, because {why}; start from one of yours by --weights FILE")
     choices.say({"weights": "scratch"}, "auto")
     return None

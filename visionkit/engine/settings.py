@@ -67,7 +67,9 @@ class TrainSettings(BaseModel):
     ema_horizon: int = Field(
         3000, ge=1, description="most optimizer steps the weight average looks back; never over a fifth of those taken"
     )
-    patience: int = Field(0, ge=0, description="stop after so many evaluations without a better metric, such as AP; 0 never stops")
+    patience: int = Field(
+        0, ge=0, description="stop after so many evaluations without a better metric, such as AP; 0 never stops"
+    )
     evaluate_every: int = Field(
         0, ge=0, description="epochs between evaluations; 0 lets the run evaluate some 50 times"
     )

@@ -25,7 +25,7 @@ PERCENTILES = (2.5, 97.5)
 # With fewer, the draws resemble each other too much, and the interval comes out too narrow.
 FEWEST_IMAGES = 20
 # Numbers worked on at a time: few enough to stay in a processor's cache.
-AT_A_TIME = 1 << 17
+AT_A_TIME = 1 << 19
 # The recalls that lie, as floats, above their hundredth: the objects found there do not reach them.
 ABOVE_HUNDREDTH = np.arange(len(RECALLS)) / 100 < RECALLS
 
@@ -87,7 +87,7 @@ def resampled_ap(objects: Objects, judged: Judged, classes: int, counts: Integer
         rows = max(1, AT_A_TIME // max(1, len(ranked)))
         for start in range(0, resamples, rows):
             block = slice(start, start + rows)
-            of_detections = counts[block][:, image[ranked]]
+            of_detections = counts[block].take(image[ranked], axis=1)
             ap[block, label] = _class_ap(of_detections, totals[block, label], hits[:, ranked], misses[:, ranked])
     return _mean_defined(ap), _mean_defined(ap[..., :1])
 
@@ -114,12 +114,12 @@ def _class_ap(counts: Integers, totals: Floats, hits: NDArray[np.bool_], misses:
         at_hit = np.flatnonzero(is_hit)
         if not len(at_hit):
             continue
-        found = np.cumsum(counts[:, at_hit], axis=1, dtype=np.float64)
-        judged = so_far[:, at_hit]
+        found = np.cumsum(counts.take(at_hit, axis=1), axis=1, dtype=np.float64)
+        judged = so_far.take(at_hit, axis=1)
         ignored = np.flatnonzero(~(is_hit | is_miss))
         if len(ignored):
-            before = np.cumsum(np.pad(counts[:, ignored], ((0, 0), (1, 0))), axis=1)
-            judged -= before[:, np.searchsorted(ignored, at_hit)]
+            before = np.cumsum(np.pad(counts.take(ignored, axis=1), ((0, 0), (1, 0))), axis=1)
+            judged -= before.take(np.searchsorted(ignored, at_hit), axis=1)
         # Precision falls between hits and along the copies of one hit it rises: the last copy has the best of all.
         best = np.maximum.accumulate((found / (judged + np.spacing(1)))[:, ::-1], axis=1)[:, ::-1]
         # Of the recalls 0, 0.01, ..., how many are reached at each hit; the first is from the start.

@@ -68,10 +68,13 @@ def draw(image: Image, result: Result) -> Image:
 
 
 def _draw_masks(canvas: Image, result: Result) -> None:
-    """A class's colour over the pixels of each of its objects, the best on top."""
-    pairs = list(zip(result.masks or (), result.labels.tolist(), strict=False))
-    for rle, label in reversed(pairs):
-        mask = decoded_mask(rle)
+    """A class's colour over the pixels of each of its objects; where several lie, that of the best."""
+    if result.masks is None:
+        return
+    free = np.ones(canvas.shape[:2], np.bool_)
+    for rle, label in zip(result.masks, result.labels.tolist(), strict=True):
+        mask = decoded_mask(rle) & free
+        free &= ~mask
         tinted = (1 - _OPACITY) * canvas[mask] + _OPACITY * np.array(class_colour(label), np.float32)
         canvas[mask] = np.round(tinted).astype(np.uint8)
 
