@@ -31,7 +31,18 @@ from visionkit.errors import ConfigError
 from visionkit.formats.yaml_file import StrictLoader, yaml_problem
 
 Origin = Literal["default", "file", "set", "flag", "auto"]
-ModelName = Literal["yolo", "yolov1", "faster-rcnn", "retinanet", "mask-rcnn", "fast-rcnn", "classifier", "fcn32s", "fcn16s", "fcn8s"]
+ModelName = Literal[
+    "yolo",
+    "yolov1",
+    "faster-rcnn",
+    "retinanet",
+    "mask-rcnn",
+    "fast-rcnn",
+    "classifier",
+    "fcn32s",
+    "fcn16s",
+    "fcn8s",
+]
 AugmentName = Literal["none", "light", "heavy"]
 # Of these, `own` leaves what the network was designed with.
 NormName = Literal["own", "batch", "frozen-batch", "group", "layer", "instance", "switchable", "none"]

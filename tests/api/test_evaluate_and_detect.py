@@ -34,7 +34,7 @@ def test_the_predictions_of_a_model_score_as_the_model(tiny_run: TinyRun, tiny_d
     of_file = visionkit.evaluate_predictions(saved, annotations)
     assert of_file == of_model
     truth = read_coco(annotations)
-    assert of_file == coco_scores(truth, read_results(saved, truth))
+    assert of_file == coco_scores(truth, read_results(saved, truth), intervals=True)
     assert of_file.AP is not None
     assert of_file.AP > 0.05
 
@@ -145,6 +145,8 @@ def test_what_evaluate_refuses(tiny_run: TinyRun, tiny_data: Path) -> None:
         ({"imgsz": -64}, "image size must be divisible by 32, got -64"),
         ({"batch": 0}, "batch must be at least 1, got 0"),
         ({"batch": -2}, "batch must be at least 1, got -2"),
+        ({"iou": 1.5}, "iou must be between 0 and 1, got 1.5; choose a value such as 0.5"),
+        ({"task": "boxes"}, "task must be one of bbox, segm, got 'boxes'"),
     ):
         assert words in refusal(UsageError, visionkit.evaluate, best, tiny_data, workers=0, **options)
 

@@ -331,7 +331,7 @@ def test_an_unknown_option_lists_the_options(tiny_data: Path) -> None:
     [
         ({"augment": "strong"}, "augment = 'strong': input should be 'none', 'light' or 'heavy'"),
         ({"backbone": "vgg"}, f"backbone = 'vgg': input should be one of {BACKBONE_CHOICES}"),
-        ({"optimizer": "adam"}, "train.optimizer = 'adam': input should be 'muon', 'adamw' or 'sgd'"),
+        ({"optimizer": "lion"}, "train.optimizer = 'lion': input should be 'muon', 'adamw', 'adam', 'sgd', "),
         ({"imgsz": 100}, "imgsz = 100: input should be a multiple of 32"),
         ({"set": ["train.learning_rate=1"]}, "train.learning_rate is not a setting; the settings are "),
     ],

@@ -45,7 +45,11 @@ def test_every_model_on_this_backbone(name: str) -> None:
             regions = [of_map for of_map in row.maps if of_map.count != 1]
             assert {of_map.receptive_field for of_map in regions} <= {"global", None}
             if regions:
-                assert (model, row.name.split(".")[0]) == ("faster-rcnn", "head")
+                part = (model, row.name.split(".")[0])
+                assert part in {
+                    *((f"{kind}-rcnn", "head") for kind in ("fast", "faster", "mask")),
+                    ("mask-rcnn", "mask"),
+                }
             # A classifier decides by the average over the last map.
             whole = gated or (model == "classifier" and row.name.startswith("head."))
             for of_map in set(row.maps) - set(regions):
@@ -77,3 +81,13 @@ def test_regions_are_counted() -> None:
     assert tower.maps[0].shape == (256,)
     # 256 features of each region to 3 classes and background.
     assert class_predictor.multiply_adds == found.regions * 256 * 4
+    assert found.masks is None
+    # Proposals from outside are as many.
+    assert layers("fast-rcnn", imgsz=64, classes=3).regions == 300
+
+
+def test_masks_are_counted_of_detections() -> None:
+    found = layers("mask-rcnn", imgsz=64, classes=3)
+    assert found.masks == 100  # the most that there may be
+    # 64 channels of 28 x 28 cells to a mask of each class.
+    assert found.rows[-1].multiply_adds == 100 * 28 * 28 * 64 * 3

@@ -278,10 +278,11 @@ def test_evaluate_json_is_the_contract(command_line: CommandLine, tiny_run: Tiny
     scores = finished.json
     assert list(scores) == [
         *("task", "images", "AP", "AP50", "AP75", "APs", "APm", "APl"),
-        *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl", "mean_iou_matched", "per_class"),
+        *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl", "mean_iou_matched", "per_class", "interval95"),
     ]
     assert {name: scores[name] for name in tiny_run.result.scores} == tiny_run.result.scores
     assert scores["APl"] is None  # no block is that large: null, not -1
+    assert scores["interval95"] == {"AP": None, "AP50": None}  # of 4 images
     assert list(scores["per_class"]) == ["red block", "blue block"]
 
 
@@ -292,6 +293,7 @@ def test_evaluate_prints_a_table(command_line: CommandLine, tiny_run: TinyRun, t
     assert lines[0] == "4 images, boxes"
     assert lines[1].startswith("AP    0.")
     assert "APl      n/a" in lines[1]
+    assert "95 % intervals need at least 20 images, these are 4" in lines
     assert [line.split("  ")[0] for line in lines[-2:]] == ["red block", "blue block"]
 
 
@@ -321,6 +323,8 @@ def test_reference_results_to_the_last_digit(run: str, predictions: str, command
             ours = kind + sizes.get(name.removeprefix(kind), name.removeprefix(kind))
             assert (-1 if scores[ours] is None else round(scores[ours], 6)) == expected[name], name
     assert scores["images"] == expected["images"]
+    low, high = scores["interval95"]["AP"] or (0, 1)
+    assert low < scores["AP"] < high
     per_class = {name: row["AP"] for name, row in scores["per_class"].items()}
     for name, value in expected["per_class_AP"].items():
         assert (per_class[name] is None) if value in (None, -1) else (round(per_class[name], 6) == value), name

@@ -102,7 +102,8 @@ def test_a_format_without_pictures(weights: Path, command_line: CommandLine, tmp
     finished = command_line(*arguments, "--format", "xml", folder=tmp_path)
     assert finished.code == 2
     assert finished.error == (
-        "unknown format 'xml', detections are written as one or several of json, coco, yolo, csv; choose among these"
+        "unknown format 'xml', detections are written as one or several of json, coco, yolo, csv, masks; "
+        "choose among these"
     )
 
 

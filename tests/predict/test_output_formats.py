@@ -42,7 +42,8 @@ def test_formats_are_chosen_by_name_each_once():
     with pytest.raises(UsageError) as error:
         chosen_formats(["csv", "xml"])
     assert str(error.value) == (
-        "unknown format 'xml', detections are written as one or several of json, coco, yolo, csv, masks; choose among these"
+        "unknown format 'xml', detections are written as one or several of json, coco, yolo, csv, masks; "
+        "choose among these"
     )
 
 

@@ -39,8 +39,17 @@ class Layers:
 
     @property
     def regions(self) -> int | None:
-        """How many regions of the image the last units were run on; None where a model has no such units."""
-        return next((of_map.count for row in self.rows for of_map in row.maps if of_map.count != 1), None)
+        """How many regions of the image the head was run on; None where a model has no such units."""
+        return next(iter(self._regions), None)
+
+    @property
+    def masks(self) -> int | None:
+        """How many detections masks were said of; None where a model says none, or of as many as it has regions."""
+        return self._regions[-1] if len(set(self._regions)) > 1 else None
+
+    @property
+    def _regions(self) -> list[int]:
+        return [of_map.count for row in self.rows for of_map in row.maps if of_map.count != 1]
 
 
 def layers(

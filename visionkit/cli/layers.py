@@ -104,8 +104,10 @@ def _legend(found: Layers) -> list[str]:
     if "global" in fields:
         words.append("global: all of the image, as by squeeze and excitation or an average over a whole map")
     if found.regions is not None:
+        masks = f", masks its {found.masks} detections" if found.masks is not None else ""
         words.append(
-            f"-: depends on the region; the units behind the proposals count the {found.regions} of a black image"
+            "-: depends on the region; the units behind the proposals count the "
+            f"{found.regions} of a black image{masks}"
         )
     elif None in fields:
         words.append("-: cannot be told beforehand")

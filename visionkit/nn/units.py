@@ -15,6 +15,9 @@ from visionkit.nn.multiply_adds import COUNTED, counting_multiply_adds
 from visionkit.nn.receptive_field import Field, Seen, tracing
 from visionkit.types import Unit
 
+REGIONS = 300
+"""What a model that is fed by proposals is measured with: as many as the light ones that make their own."""
+
 
 @dataclass(frozen=True, slots=True)
 class MapRow:
@@ -155,7 +158,12 @@ def _measure(model: nn.Module, units: Sequence[Unit], image_size: int) -> tuple[
                 last = model.get_submodule(unit.modules[-1])
                 # After the hooks of `tracing`, which run in the order in which they were registered.
                 handles += [module.register_forward_hook(record) for module in _called(last)]
-            model(images)
+            # What no picture gives by itself: proposals, of the whole here, and detections, of which masks are said.
+            whole = torch.tensor([[0.0, 0, image_size, image_size]], device=device)
+            given = {"proposals": [whole.expand(REGIONS, 4)]} if getattr(model, "wants_proposals", False) else {}
+            outputs = model(images, **given)
+            if getattr(model, "says_masks", False):
+                model.predict(outputs, score=0.0)  # type: ignore[operator]
     finally:
         for handle in handles:
             handle.remove()
