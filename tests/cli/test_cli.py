@@ -350,6 +350,19 @@ def test_what_evaluate_refuses_in_one_line(
         assert words in refused(command_line("evaluate", *arguments))
 
 
+def test_the_table_has_intervals_from_20_images_on(command_line: CommandLine, tmp_path: Path) -> None:
+    box, ids = [0, 0, 40, 40], range(1, 21)
+    rows = [{"image_id": i, "category_id": 1, "bbox": box} for i in ids]
+    images = [{"id": i, "file_name": f"{i}.jpg", "width": 64, "height": 64} for i in ids]
+    annotations = [{"id": row["image_id"], "area": 1600, "iscrowd": 0, **row} for row in rows]
+    truth = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cell"}]}
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "found.json").write_text(json.dumps([{**row, "score": 0.9} for row in rows]))
+    files = ["--predictions", tmp_path / "found.json", "--annotations", tmp_path / "truth.json"]
+    lines = command_line("evaluate", *files).stdout.splitlines()
+    assert "95 % intervals, over images: AP 1.0000 to 1.0000, AP50 1.0000 to 1.0000" in lines
+
+
 def test_an_unknown_task_lists_the_tasks(command_line: CommandLine, tiny_data: Path, tmp_path: Path) -> None:
     (tmp_path / "none.json").write_text("[]")
     annotations = tiny_data / "annotations" / "val.json"

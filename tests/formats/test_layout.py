@@ -198,3 +198,14 @@ def test_coco_2014_is_laid_out_alike(tmp_path: Path) -> None:
 def test_a_folder_with_two_layouts_is_read_by_the_first(tmp_path: Path) -> None:
     LAYOUTS["YOLO"][0](tmp_path)
     assert find_layout(LAYOUTS["plain COCO"][0](tmp_path)).describe().startswith("COCO layout")
+
+
+def test_yolo_folders_without_data_yaml_say_what_is_missing(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder / "train").mkdir(parents=True)
+    with pytest.raises(DataError) as error:
+        find_layout(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path} looks like YOLO txt but has no data.yaml, which names the classes; write one with names: and "
+        "train: and val:, the folders of images"
+    )

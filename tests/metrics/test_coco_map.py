@@ -221,7 +221,7 @@ def test_unknown_task():
 def test_json_has_the_keys_of_evaluate_and_null_for_undefined():
     scores = coco_scores(truth_of(truth_with({"bbox": BIG[0]})), [detection(BIG[0], 0.9)])
     as_json = json.loads(json.dumps(scores.to_json(), allow_nan=False))
-    assert list(as_json) == ["task", "images", *TWELVE, "mean_iou_matched", "per_class"]
+    assert list(as_json) == ["task", "images", *TWELVE, "mean_iou_matched", "per_class", "interval95"]
     assert (as_json["task"], as_json["images"], as_json["APs"]) == ("bbox", 1, None)
     assert list(as_json["per_class"]["cell"]) == ["AP", "AP50", "AP75", "AR100", "objects", "detections"]
 

@@ -19,14 +19,15 @@ def objects_of(groups: list[int], boxes: list[list[float]], crowd: list[bool] | 
     corners = np.array(boxes, np.float64).reshape(-1, 4)
     group = np.array(groups, np.int64)
     is_crowd = np.array(crowd or [False] * len(groups), np.bool_)
-    return Objects(group, np.zeros_like(group), corners, corners[:, 2:].prod(axis=1), is_crowd, None)
+    area, row = corners[:, 2:].prod(axis=1), np.arange(len(group))
+    return Objects(group, np.zeros_like(group), corners, area, is_crowd, None, row)
 
 
 def found_of(groups: list[int], boxes: list[list[float]]) -> Found:
     """Each group's detections, highest score first."""
     columns = objects_of(groups, boxes)
     score = np.linspace(1, 0, len(groups))
-    return Found(columns.group, columns.label, columns.boxes, columns.area, score, None)
+    return Found(columns.group, columns.label, columns.boxes, columns.area, score, None, columns.row)
 
 
 def listed(pairs: Pairs) -> list[tuple[int, int, float]]:

@@ -45,13 +45,15 @@ def columns(areas: list[float], label: int) -> Objects:
     count = len(areas)
     labels = np.full(count, label, np.int64)
     boxes = np.tile([0.0, 0, 50, 50], (count, 1))
-    return Objects(np.arange(count) * 2 + label, labels, boxes, np.array(areas), np.zeros(count, np.bool_), None)
+    row = np.arange(count)
+    return Objects(row * 2 + label, labels, boxes, np.array(areas), np.zeros(count, np.bool_), None, row)
 
 
 def test_ranges_of_areas_share_their_bounds():
     # 32 x 32 is small and medium, 96 x 96 medium and large; one more of 1 px is small. Of two classes the second.
     objects = columns([32**2, 96**2, 1], label=1)
-    first_only = Found(*(getattr(objects, name)[:1] for name in ("group", "label", "boxes", "area")), np.ones(1), None)
+    first = objects.take(np.arange(1))
+    first_only = Found(first.group, first.label, first.boxes, first.area, np.ones(1), None, first.row)
     result = precision_and_recall(objects, judge(objects, first_only), classes=2)
     assert result.precision.shape == (10, 101, 2, 4)
     assert (result.precision[:, :, 0] == UNDEFINED).all()
@@ -66,6 +68,10 @@ def test_limits_of_detections():
     objects = columns([2500.0] * count, label=0)
     boxes = objects.boxes + [[60.0 * i, 0, 0, 0] for i in range(count)]
     group = np.zeros(count, np.int64)
-    truth = Objects(group, objects.label, boxes, objects.area, objects.crowd, None)
-    found = Found(group, objects.label, boxes[::-1], objects.area, np.linspace(1, 0.5, count), None)
-    assert precision_and_recall(truth, judge(truth, found), classes=1).recall[0, 0, 0].tolist() == [1 / 12, 10 / 12, 12 / 12]
+    truth = Objects(group, objects.label, boxes, objects.area, objects.crowd, None, objects.row)
+    found = Found(group, objects.label, boxes[::-1], objects.area, np.linspace(1, 0.5, count), None, objects.row)
+    assert precision_and_recall(truth, judge(truth, found), classes=1).recall[0, 0, 0].tolist() == [
+        1 / 12,
+        10 / 12,
+        12 / 12,
+    ]

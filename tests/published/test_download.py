@@ -98,7 +98,7 @@ def test_a_truncated_body_is_an_error_and_the_next_download_goes_on_there(server
         f"{server.url} broke off after 512,000 of 1,024,000 bytes (the connection ended); run the command again, it "
         "goes on from there"
     )
-    assert error.__notes__ == [f"By hand: put {server.url} there as {path}"]
+    assert error.__notes__ == [f"By hand: download {server.url} elsewhere and save it as {path}"]
     assert left(path) == PARTS
     server.cut = None
     download(server.published(), path)
@@ -227,7 +227,7 @@ def test_a_server_that_refuses(status: int, words: str, server: FileServer, path
     server.status = status
     error = broken(server, path)
     assert str(error) == f"{server.url} was refused: {words}"
-    assert error.__notes__ == [f"By hand: put {server.url} there as {path}"]
+    assert error.__notes__ == [f"By hand: download {server.url} elsewhere and save it as {path}"]
     assert left(path) == []
 
 

@@ -131,7 +131,7 @@ def evaluate(
         write_results(Path(save_predictions), rows)
     if pictures is not None:
         draw_comparisons(Path(pictures), truth, rows)
-    return coco_scores(truth, rows, task)
+    return coco_scores(truth, rows, task, intervals=True)
 
 
 def evaluate_predictions(
@@ -155,7 +155,8 @@ def evaluate_predictions(
     truth = read_coco(Path(annotations), skip_bad=skip_bad)
     for line in truth.left_out:
         on_skip(line)
-    return coco_scores(truth, read_results(Path(predictions), truth, on_skip if skip_bad else None), task)
+    rows = read_results(Path(predictions), truth, on_skip if skip_bad else None)
+    return coco_scores(truth, rows, task, intervals=True)
 
 
 def split_loader(data: Samples, image_size: int, batch: int, workers: int, device: torch.device) -> BatchLoader:

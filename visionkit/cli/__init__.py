@@ -27,7 +27,7 @@ from visionkit.errors import VisionkitError
 
 app = typer.Typer(
     name="visionkit",
-    help="Train object detectors on your own COCO-format data, know honestly how good they are, ship them.",
+    help="Train detectors, segmenters and classifiers on your own data, know honestly how good they are, use them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -47,7 +47,7 @@ app.command()(info)
 
 @app.callback(invoke_without_command=True)
 def visionkit(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
-    """Train object detectors on your own COCO-format data, know honestly how good they are, ship them."""
+    """Train detectors, segmenters and classifiers on your own data, know honestly how good they are, use them."""
     if version:
         import visionkit as package
 

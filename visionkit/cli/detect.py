@@ -74,15 +74,18 @@ def detect(
         raise UsageError(
             "detect needs at least one image, folder, glob or list; for example: visionkit detect image.jpg"
         )
-    from visionkit.api import detect as job
     from visionkit.predict.json_writer import write_json_line
     from visionkit.predict.output_formats import DEFAULT_FORMATS, chosen_formats
     from visionkit.predict.sources import find_images
 
+    # What can be refused without torch is refused before it is imported.
     if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
         fact = "is not empty" if out.is_dir() else "is a file"
         raise UsageError(f"{out} {fact} and nothing is overwritten; give another --out")
-    chosen_formats(format_ or [])  # an unknown one is refused before anything is loaded
+    chosen_formats(format_ or [])
+    paths = find_images(sources)
+    from visionkit.api import detect as job
+
     folders: list[Path] = []
     skipped: list[Path] = []
 
@@ -99,7 +102,6 @@ def detect(
     detector = job.load(weights, device=device or "auto", imgsz=imgsz, threads=threads or 0)
     formats = format_ or ([DEFAULT_FORMATS[detector.task]] if save else [])
     written = [*(["Pictures"] if save else []), *(chosen.files for chosen in chosen_formats(formats, detector.task))]
-    paths = find_images(sources)
     try:
         count = job.detect(
             detector,

@@ -121,12 +121,23 @@ def _print_coco(scores: CocoScores) -> None:
     typer.echo(f"{scores.images} images, {kind}")
     for start in range(0, len(SCORE_NAMES), 6):
         typer.echo("  ".join(f"{n:<5} {_number(getattr(scores, n))}" for n in SCORE_NAMES[start : start + 6]))
+    typer.echo(_intervals(scores))
     typer.echo(f"mean IoU of matched detections {_number(scores.mean_iou_matched)}")
     width = max(len(name) for name in scores.per_class)
     typer.echo(f"\n{'class':<{width}}      AP    AP50    AP75   AR100  objects")
     for name, row in scores.per_class.items():
         numbers = "  ".join(_number(value) for value in (row.AP, row.AP50, row.AP75, row.AR100))
         typer.echo(f"{name:<{width}}  {numbers}  {row.objects:>7}")
+
+
+def _intervals(scores: CocoScores) -> str:
+    from visionkit.metrics.intervals import FEWEST_IMAGES
+
+    if scores.images < FEWEST_IMAGES:
+        return f"95 % intervals need at least {FEWEST_IMAGES} images, these are {scores.images}"
+    ends = {name: interval or (None, None) for name, interval in (scores.interval95 or {}).items()}
+    words = (f"{name} {_number(low).strip()} to {_number(high).strip()}" for name, (low, high) in ends.items())
+    return f"95 % intervals, over images: {', '.join(words)}"
 
 
 def _print_classification(scores: ClassificationScores) -> None:

@@ -26,6 +26,9 @@ from visionkit.cli.progress import resume_advice, say, training_progress
 if TYPE_CHECKING:
     from visionkit.api.training_run import FinetuneResult
 
+COMMANDS = {"AP": "detect", "mIoU": "segment", "accuracy": "classify"}
+"""What a model is tried with, by what it is judged by."""
+
 
 def finetune(
     data: Annotated[str | None, typer.Option(help="Dataset folder, or 'sample', 'sample-b'.")] = None,
@@ -69,7 +72,7 @@ def finetune(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train a detector on a COCO dataset.
+    """Train a detector, a segmenter or a classifier on a dataset.
 
     Example: [bold]visionkit finetune --data my-data --weights best.safetensors --freeze 10[/bold]
     """
@@ -126,4 +129,5 @@ def _print(result: FinetuneResult) -> None:
     shown = "  ".join(f"{name} {value:.4f}" for name, value in result.scores.items() if value is not None)
     typer.echo(f"Best epoch {result.best_epoch} of {result.epochs}: {shown}")
     typer.echo(f"Weights: {result.best}")
-    typer.echo(f"Try it: visionkit detect IMAGE --weights {result.best}")
+    command = next(command for metric, command in COMMANDS.items() if metric in result.scores)
+    typer.echo(f"Try it: visionkit {command} IMAGE --weights {result.best}")

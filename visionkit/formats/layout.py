@@ -61,6 +61,11 @@ def find_layout(path: Path) -> DatasetLayout:
         )
     layout = layout_in(path)
     if layout is None:
+        if all(os.path.isdir(path / folder) for folder in ("images", "labels")):
+            raise DataError(
+                f"{path} looks like YOLO txt but has no data.yaml, which names the classes; write one with names: and "
+                "train: and val:, the folders of images"
+            )
         known = "; ".join(words for words, _ in _RECOGNISERS)
         raise DataError(
             f"{path} has no dataset layout that is known: looked for {known}; found {_contents(path)}; "

@@ -31,6 +31,7 @@ class Objects:
         area: f64 [G], pixels, as annotated.
         crowd: bool [G].
         masks: G compressed RLEs, or None where boxes are compared.
+        row: i64 [G], which annotation it is, counted through the images in their order.
     """
 
     group: Integers
@@ -39,18 +40,21 @@ class Objects:
     area: NDArray[np.float64]
     crowd: NDArray[np.bool_]
     masks: Sequence[Rle] | None
+    row: Integers
 
     def take(self, rows: Integers) -> Objects:
         """The objects at these positions, in this order."""
         boxes, masks = self.boxes[rows], _taken(self.masks, rows)
-        return Objects(self.group[rows], self.label[rows], boxes, self.area[rows], self.crowd[rows], masks)
+        crowd, row = self.crowd[rows], self.row[rows]
+        return Objects(self.group[rows], self.label[rows], boxes, self.area[rows], crowd, masks, row)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """N detections by group; of one group the highest score first, equal scores in the order given.
 
-    Columns as in `Objects`, with the same groups, and `score` f64 [N] in place of `crowd`.
+    Columns as in `Objects`, with the same groups, and `score` f64 [N] in place of `crowd`; `row` counts the detections
+    given.
     """
 
     group: Integers
@@ -59,11 +63,13 @@ class Found:
     area: NDArray[np.float64]
     score: NDArray[np.float64]
     masks: Sequence[Rle] | None
+    row: Integers
 
     def take(self, rows: Integers) -> Found:
         """The detections at these positions, in this order."""
         boxes, masks = self.boxes[rows], _taken(self.masks, rows)
-        return Found(self.group[rows], self.label[rows], boxes, self.area[rows], self.score[rows], masks)
+        score, row = self.score[rows], self.row[rows]
+        return Found(self.group[rows], self.label[rows], boxes, self.area[rows], score, masks, row)
 
 
 def _taken(masks: Sequence[Rle] | None, rows: Integers) -> list[Rle] | None:
@@ -101,6 +107,7 @@ def truth_columns(truth: AnnotatedImages, task: Task) -> Objects:
         area=np.array([annotation.area for annotation in annotations], np.float64),
         crowd=np.array([annotation.iscrowd for annotation in annotations], np.bool_),
         masks=masks,
+        row=np.arange(len(annotations)),
     )
     return objects.take(np.argsort(objects.group, kind="stable"))
 
@@ -144,7 +151,8 @@ def detection_columns(truth: AnnotatedImages, detections: Sequence[Mapping[str, 
         area = columns[:, 2] * columns[:, 3]
     else:
         area = np.array([coco_mask.area(mask) for mask in masks], np.float64)
-    found = Found(image * len(labels) + label, label, columns, area, score, masks if task == "segm" else None)
+    group, row = image * len(labels) + label, np.arange(len(label))
+    found = Found(group, label, columns, area, score, masks if task == "segm" else None, row)
     return found.take(np.lexsort((-found.score, found.group)))
 
 

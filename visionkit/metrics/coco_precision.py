@@ -61,7 +61,7 @@ class Judged:
     misses: Bits
 
     def of_classes(self, classes: int) -> list[Integers]:
-        """The detections of each class by falling score; equal scores go by image id, in an image by the order given."""
+        """The detections of each class by falling score; equal scores by image id, in an image by the order given."""
         order = np.lexsort((-self.found.score, self.found.label))  # a stable sort
         return np.split(order, np.searchsorted(self.found.label[order], np.arange(1, classes)))
 

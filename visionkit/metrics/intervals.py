@@ -15,16 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionkit.metrics.coco_columns import Integers, Objects
-from visionkit.metrics.coco_precision import IOU_THRESHOLDS, RECALLS, Judged
+from visionkit.metrics.coco_precision import AREAS, IOU_THRESHOLDS, RECALLS, Judged
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 
 RESAMPLES = 1000
 PERCENTILES = (2.5, 97.5)
-# With fewer, the draws resemble each other too much, and the interval comes out too narrow.
+# With fewer the interval comes out too narrow: in samples of 10 images from 3,000, with generated detections, 81 % of
+# the intervals of AP50 held the AP50 of all 3,000; of 20 images 87 %, of 50 and more 89 % to 94 %.
 FEWEST_IMAGES = 20
-# Numbers worked on at a time: few enough to stay in a processor's cache.
+# Numbers worked on at a time: enough for NumPy to be busy, few enough to take little memory.
 AT_A_TIME = 1 << 19
 # The recalls that lie, as floats, above their hundredth: the objects found there do not reach them.
 ABOVE_HUNDREDTH = np.arange(len(RECALLS)) / 100 < RECALLS
@@ -72,18 +73,18 @@ def resampled_ap(objects: Objects, judged: Judged, classes: int, counts: Integer
     resamples, images = counts.shape
     hits, misses = judged.over_all_areas()
     counted_objects = np.zeros((images, classes))
-    real = ~objects.crowd & (objects.area <= 1e5**2)
+    real = ~objects.crowd & (objects.area <= AREAS[0, 1])
     np.add.at(counted_objects, (objects.group[real] // classes, objects.label[real]), 1)
     totals = counts @ counted_objects  # [R, K]
     image = judged.found.group // classes
     ap = np.full((resamples, classes, len(IOU_THRESHOLDS)), np.nan)
-    for label, ranked in enumerate(judged.of_classes(classes)):
+    for label, of_class in enumerate(judged.of_classes(classes)):
         if not totals[:, label].any():
             continue
         # Nothing behind the last hit, and nothing that is always ignored, changes a precision at a hit.
-        last = np.flatnonzero(hits[0, ranked])[-1:] + 1
-        ranked = ranked[: int(last.sum())]  # noqa: PLW2901
-        ranked = ranked[(hits[:, ranked] | misses[:, ranked]).any(axis=0)]  # noqa: PLW2901
+        end = np.flatnonzero(hits[:, of_class].any(axis=0)).max(initial=-1) + 1
+        counted = np.flatnonzero((hits[:, of_class] | misses[:, of_class]).any(axis=0))
+        ranked = of_class[counted[counted < end]]
         rows = max(1, AT_A_TIME // max(1, len(ranked)))
         for start in range(0, resamples, rows):
             block = slice(start, start + rows)

@@ -111,7 +111,7 @@ def download(
         validator.unlink(missing_ok=True)  # a full disk needs the room more than the next download needs a beginning
         raise _unwritable(part, error) from None
     except VisionkitError as error:
-        error.add_note(f"By hand: put {published.url} there as {path}")
+        error.add_note(f"By hand: download {published.url} elsewhere and save it as {path}")
         raise
     finally:
         if not (validator.exists() and part.exists() and part.stat().st_size):
