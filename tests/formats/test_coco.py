@@ -511,3 +511,18 @@ def test_the_broken_boxes_of_the_raw_blood_cells_are_found(split: str, annotatio
     dataset = reference_data("blood-cells")
     with pytest.raises(DataError, match=rf"annotation {annotation} of image {image} has bbox .*, 0\.0, 0\.0\], "):
         read_coco(dataset / "annotations_raw" / f"{split}.json", dataset / "images")
+
+
+def test_an_image_whose_every_annotation_is_in_error_is_left_out_and_does_not_become_background(tmp_path: Path) -> None:
+    data = content()
+    data["annotations"] += [
+        {"id": 6, "image_id": 2, "category_id": 3, "bbox": [10, 20, -5, 40]},
+        {"id": 7, "image_id": 1, "category_id": 3, "bbox": [10, 20, -5, 40]},
+    ]
+    data["images"].append({"id": 3, "file_name": "c.png", "width": 100, "height": 80})
+    file = file_of(tmp_path, data)
+    read_in = read_coco(file, skip_bad=True)
+    # Image 1 has another object, and 3 never had one.
+    assert [(image.id, len(image.annotations)) for image in read_in.images] == [(1, 1), (3, 0)]
+    assert len(read_in.left_out) == 3
+    assert read_in.left_out[-1] == f"{file}: image 2 has no sound annotation left and goes with them"

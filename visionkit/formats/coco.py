@@ -63,9 +63,10 @@ def read_coco(annotation_file: Path, images_dir: Path | None = None, *, skip_bad
         images_dir: where the images lie. Their headers are read (0.06 ms each), to see that each is there and of the
             size its annotations are made for. Without it, sizes may be missing (0 then).
         skip_bad: leave bad items out, a line each in `left_out`, instead of refusing the file. Of a bad annotation its
-            image stays. A bad image or category goes with all its annotations; so do several that share an id and
-            are not the same, because nobody knows whose the annotations are. All images are decoded, 2 ms each, so
-            that none turns out to be damaged later.
+            image stays, unless it had no other: learnt from as background it would teach the wrong. A bad image or
+            category goes with all its annotations; so do several that share an id and are not the same, because
+            nobody knows whose the annotations are. All images are decoded, 2 ms each, so that none turns out to be
+            damaged later.
 
     Raises:
         DataError: the file cannot be read as COCO, or holds errors; names the first of each kind and counts the rest.
@@ -86,6 +87,7 @@ def read_coco(annotation_file: Path, images_dir: Path | None = None, *, skip_bad
     ):
         if listed and not sound:
             findings.refuse_nothing_left(items)
+    _leave_out_emptied(annotations_list, images, objects, findings)
     return AnnotatedImages(
         classes=ClassTable.of_categories(categories.sound.items()),
         images=tuple(replace(image, annotations=tuple(objects.get(image.id, ()))) for image in images.sound.values()),
@@ -260,6 +262,16 @@ def _read_annotations(
             yield row["image_id"], annotation
     for line, count in followers.items():
         findings.left_out[line] += f"; left out with its {count} annotation{'s' if count > 1 else ''}"
+
+
+def _leave_out_emptied(
+    rows: list[Any], images: _Listed[ImageRecord], objects: Mapping[int, object], findings: Findings
+) -> None:
+    """Images all of whose annotations were left out go too."""
+    annotated = {row["image_id"] for row in rows if isinstance(row, dict) and is_id(row.get("image_id"))}
+    for image_id in [image_id for image_id in images.sound if image_id in annotated and image_id not in objects]:
+        del images.sound[image_id]
+        findings.left_out.append(f"{findings.source}: image {image_id} has no sound annotation left and goes with them")
 
 
 def _line_of(listed_id: Any, listed: _Listed[Any]) -> int | None:
