@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -116,8 +117,11 @@ def fix_epochs(
         )
     else:
         alone = cost.of_run(settings.model_copy(update={"epochs": 1}), batches_per_epoch)
-        are_left = f"{max(0, left):.0f} of {60 * budget.minutes:g} s are left"
-        say(f"{sentence}: one epoch takes {alone:.0f} s and {are_left}; training one all the same")
+        spent, asked = 60 * budget.minutes - left, 60 * budget.minutes
+        say(
+            f"{sentence}: measuring took {spent:.0f} of the {asked:g} s asked for and one epoch takes {alone:.0f} s; "
+            f"training one all the same, --minutes {math.ceil(10 * (spent + alone) / 60) / 10:g} would hold it"
+        )
     choices.say({"train.epochs": max(1, epochs)}, "auto")
     config = choices.config()
     state = TrainingState.begin(run.state.model, config.train, batches_per_epoch)
