@@ -158,3 +158,7 @@ def test_from_a_run_to_the_files_in_the_box(tiny_run: TinyRun, tiny_data: Path, 
     assert said["AP"] == pytest.approx(said["AP_in_full_precision"], abs=0.01)
     lines = (tmp_path / "SHA256SUMS").read_text().splitlines()
     assert sorted(lines) == sorted(checksum_line(tmp_path / name) for name in names)
+    # Nothing of the machine it was made on.
+    graph = (tmp_path / "general-photos-v0.onnx").read_bytes()
+    assert b".py" not in graph
+    assert str(Path.cwd()).encode() not in graph

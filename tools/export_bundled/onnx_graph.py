@@ -101,9 +101,21 @@ def write_onnx(loaded: LoadedModel, path: Path) -> None:
         verbose=False,
     )
     assert program is not None
+    _forget_origins(program.model)
     about = {"classes": loaded.classes.to_json(), "imgsz": side, "model": loaded.name}
     program.model.metadata_props["visionkit"] = json.dumps(about, sort_keys=True, ensure_ascii=False)
     program.save(str(path))
+
+
+def _forget_origins(model: onnxscript.ir.Model) -> None:
+    """Take out what the exporter noted of where nodes and values come from: lines of Python, with paths."""
+    noted = [model, *model.graph.initializers.values()]
+    for graph in (model.graph, *model.functions.values()):
+        nodes = list(graph.all_nodes())
+        noted += [graph, *graph.inputs, *nodes, *(value for node in nodes for value in node.outputs)]
+    for one in noted:
+        one.metadata_props.clear()
+        one.doc_string = None
 
 
 def _arguments(images: NDArray[np.uint8], *, score: float, iou: float, max_det: int) -> dict[str, NDArray[np.generic]]:
