@@ -20,7 +20,8 @@ from tiny import tiny_flags, tiny_settings, write_blocks
 
 import visionkit
 from visionkit.errors import DataError
-from visionkit.formats.coco import OVERHANG_REMARK, read_coco
+from visionkit.formats.boxes import OVERHANG_REMARK
+from visionkit.formats.coco import read_coco
 from visionkit.formats.records import AnnotatedImages
 from visionkit.metrics.coco_map import coco_scores
 

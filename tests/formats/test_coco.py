@@ -10,7 +10,8 @@ from pycocotools import mask as coco_mask
 from reference_data import reference_data
 
 from visionkit.errors import DataError
-from visionkit.formats.coco import OVERHANG_REMARK, read_coco
+from visionkit.formats.boxes import OVERHANG_REMARK
+from visionkit.formats.coco import read_coco
 from visionkit.formats.records import AnnotatedImages
 
 
@@ -205,7 +206,7 @@ def test_two_images_of_one_file_are_remarked(tmp_path: Path, images_dir: Path) -
 
 ID = "every id must be there and be a whole number; add or renumber it"
 BOX = "a bbox must be four finite numbers x, y, width, height within 1000000 px; correct or remove it"
-BOX_SIZE = "width and height of a bbox must be 0.001 px or more; correct or remove it"
+BOX_SIZE = "width and height of a box must be 0.001 px or more; correct or remove it"
 FILE_NAME = "every image needs a file_name; add it or remove the image"
 SIZE = "width and height must be whole numbers of pixels, 1 or more; correct them"
 NAME = "every category needs a name of its own; name or merge them"
@@ -257,13 +258,13 @@ OF = "annotation 5 of image 1 has"
             "annotations",
             {"bbox": [-5, 9, 5.0001, 4]},  # 0.0001 px of it are inside
             "annotation 5 of image 1 has bbox [-5, 9, 5.0001, 4] outside its 100x80 pixels, "
-            "a bbox must overlap its image; correct or remove it",
+            "a box must overlap its image; correct or remove it",
         ),
         (
             "annotations",
             {"bbox": [100, 0, 5, 5]},  # begins where the image ends
             "annotation 5 of image 1 has bbox [100, 0, 5, 5] outside its 100x80 pixels, "
-            "a bbox must overlap its image; correct or remove it",
+            "a box must overlap its image; correct or remove it",
         ),
         (
             "annotations",

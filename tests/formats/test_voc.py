@@ -6,7 +6,7 @@ from PIL import Image
 from six_layouts import OBJECTS, voc_xml, write_image, write_text, write_voc
 
 from visionkit.errors import DataError
-from visionkit.formats.coco import OVERHANG_REMARK
+from visionkit.formats.boxes import OVERHANG_REMARK
 from visionkit.formats.layout import find_layout, read_split
 from visionkit.formats.records import AnnotatedImages
 from visionkit.formats.voc import DIFFICULT_REMARK, FROM_ZERO_REMARK
@@ -206,8 +206,8 @@ XML_RULE = "every listed image needs a sound file in Annotations; add or correct
         (cat("1", "1", "9e99", "9"), f"a.xml object 1 has bndbox ['1', '1', '9e99', '9'], {BOX_RULE}"),
         (
             cat("5", "1", "4", "9"),  # 4 - 5 + 1 = 0 pixels wide
-            "a.xml object 1 has bndbox ['5', '1', '4', '9'], width and height of a box must be above 0; correct or "
-            "remove it",
+            "a.xml object 1 has bndbox ['5', '1', '4', '9'], width and height of a box must be 0.001 px or more; "
+            "correct or remove it",
         ),
         (
             cat("101", "1", "110", "9"),

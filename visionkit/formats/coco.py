@@ -16,20 +16,13 @@ from typing import Any, Generic, TypeGuard, TypeVar
 
 from visionkit.classes import ClassTable
 from visionkit.errors import DataError
+from visionkit.formats.boxes import Box, check_box
 from visionkit.formats.coco_segmentation import FARTHEST_PIXEL, MOST_PIXELS, checked_segmentation, segmentation_area
 from visionkit.formats.dataset_files import is_one_line
 from visionkit.formats.findings import Findings, Mark, shown
 from visionkit.formats.image_files import find_image, size_in_file
 from visionkit.formats.json_file import read_json
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
-
-OVERHANG = 1.0
-"""Boxes that reach over the edge of their image by more pixels than this, beyond rounding, are counted."""
-
-SHORTEST_SIDE = 0.001
-"""Pixels. Boxes that are shorter, as a whole or inside of their image, have no area left in 32-bit floats."""
-
-OVERHANG_REMARK = "boxes reach over the edge of their image (training clips them, evaluation takes them as they are)"
 
 _OBJECTS_RULE = "every item must be a JSON object; correct or remove it"
 _ID_RULE = "every id must be there and be a whole number; add or renumber it"
@@ -42,8 +35,6 @@ _PIXELS_RULE = f"an image may have at most {MOST_PIXELS} pixels, so that masks c
 _BOX_RULE = (
     f"a bbox must be four finite numbers x, y, width, height within {FARTHEST_PIXEL:.0f} px; correct or remove it"
 )
-_BOX_SIZE_RULE = f"width and height of a bbox must be {SHORTEST_SIDE} px or more; correct or remove it"
-_BOX_INSIDE_RULE = "a bbox must overlap its image; correct or remove it"
 _IMAGE_RULE = "annotations must belong to a listed image; list the image or remove them"
 _CATEGORY_RULE = "annotations must be of a listed category; list the category or remove them"
 _CROWD_RULE = "iscrowd must be 0 or 1; correct it"
@@ -319,31 +310,16 @@ def _listed_id(
     return None
 
 
-def _read_box(
-    row: dict[str, Any], image: ImageRecord, item: str, findings: Findings
-) -> tuple[float, float, float, float] | None:
+def _read_box(row: dict[str, Any], image: ImageRecord, item: str, findings: Findings) -> Box | None:
     box = as_box(row.get("bbox"))
     if box is None:
         findings.error(f"{item} {_says(row, 'bbox')}", _BOX_RULE)
         return None
-    x, y, width, height = box
-    if width < SHORTEST_SIDE or height < SHORTEST_SIDE:
-        findings.error(f"{item} {_says(row, 'bbox')}", _BOX_SIZE_RULE)
-        return None
-    if not image.width:
-        return box
-    right, bottom = x + width, y + height
-    inside = min(right, image.width) - max(x, 0), min(bottom, image.height) - max(y, 0)
-    if min(inside) < SHORTEST_SIDE:
-        size = f"{image.width}x{image.height}"
-        findings.error(f"{item} {_says(row, 'bbox')} outside its {size} pixels", _BOX_INSIDE_RULE)
-        return None
-    if max(-x, -y, right - image.width, bottom - image.height) > OVERHANG:
-        findings.remark(OVERHANG_REMARK)
-    return box
+    said = f"bbox {shown(row['bbox'])}"
+    return box if check_box(box, image.width, image.height, item, said, findings) else None
 
 
-def as_box(value: Any) -> tuple[float, float, float, float] | None:
+def as_box(value: Any) -> Box | None:
     """Four finite numbers as floats; None if the value is anything else."""
     if not isinstance(value, list) or len(value) != 4:
         return None
