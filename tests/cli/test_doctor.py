@@ -1,0 +1,120 @@
+"""`visionkit doctor` as a user types it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine
+from tiny import TinyRun
+
+from visionkit.diagnosis.findings import undo
+
+
+@pytest.fixture
+def damaged(tiny_data: Path, tmp_path: Path) -> Path:
+    """The tiny dataset with a box without width in train, one that leaves its image in val, and a picture in both."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    for split, change in (("train", {2: 0}), ("val", {0: 50, 2: 30})):
+        file = data / f"annotations/{split}.json"
+        content = json.loads(file.read_text())
+        for place, value in change.items():
+            content["annotations"][0]["bbox"][place] = value
+        file.write_text(json.dumps(content))
+    rows = {split: json.loads((data / f"annotations/{split}.json").read_text())["images"] for split in ("train", "val")}
+    one, other = next((a, b) for a in rows["train"] for b in rows["val"] if a["height"] == b["height"])
+    shutil.copy(data / "images" / one["file_name"], data / "images" / other["file_name"])
+    return data
+
+
+def test_a_sound_dataset(command_line: CommandLine, tiny_data: Path) -> None:
+    finished = command_line("doctor", tiny_data)
+    assert finished.code == 0, finished.stdout + finished.stderr
+    assert finished.stdout.splitlines()[-1].startswith("0 errors, ")
+    assert finished.stderr.startswith("Data: COCO layout: train.json, val.json, test.json over images/")
+
+
+def test_what_it_prints(command_line: CommandLine, damaged: Path) -> None:
+    finished = command_line("doctor", damaged)
+    assert finished.code == 1
+    lines = finished.stdout.splitlines()
+    assert lines[0] == "errors"
+    assert any(line.startswith("  VK204      1 x box without an area: ") for line in lines)
+    assert any("train.json: annotation 1 of image 5 has bbox [" in line for line in lines)
+    assert any("VK206" in line for line in lines)
+    assert any("VK410" in line for line in lines)
+    assert lines[-1].endswith(f"visionkit doctor {damaged} --fix OUT")
+
+
+def test_json_has_every_finding(command_line: CommandLine, damaged: Path) -> None:
+    finished = command_line("doctor", damaged, "--json")
+    told = finished.json
+    codes = [finding["code"] for finding in told["findings"]]
+    assert {"VK204", "VK206", "VK410"} <= set(codes)
+    assert told["errors"] == sum(finding["severity"] == "error" for finding in told["findings"])
+    assert told["repaired_to"] is None
+
+
+def test_the_repaired_copy_is_sound_and_the_original_untouched(
+    command_line: CommandLine, damaged: Path, tmp_path: Path
+) -> None:
+    before = {path: path.read_bytes() for path in damaged.rglob("*") if path.is_file()}
+    out = tmp_path / "repaired"
+    finished = command_line("doctor", damaged, "--fix", out)
+    assert finished.code == 1  # the picture in two splits is for a human to decide
+    assert "1 errors are left" in finished.stdout
+    assert {path: path.read_bytes() for path in damaged.rglob("*") if path.is_file()} == before
+    again = command_line("doctor", out, "--json")
+    assert [f["code"] for f in again.json["findings"] if f["severity"] == "error"] == ["VK410"]
+    for split in ("train", "val"):
+        diff = json.loads((out / f"repairs/{split}.json").read_text())
+        repaired = json.loads((out / f"annotations/{split}.json").read_text())
+        assert undo(repaired, diff) == json.loads((damaged / f"annotations/{split}.json").read_text())
+    # What was repaired can be learnt from.
+    checked = command_line("finetune", "--data", out, "--weights", "scratch", "--imgsz", 64, "--dry-run")
+    if "No such option" not in checked.stderr:
+        assert checked.code == 0, checked.stderr
+
+
+def test_an_annotation_file_alone(command_line: CommandLine, damaged: Path, tmp_path: Path) -> None:
+    finished = command_line("doctor", damaged / "annotations/train.json", "--json")
+    assert finished.code == 1
+    assert [f["code"] for f in finished.json["findings"] if f["severity"] == "error"] == ["VK204"]
+    finished = command_line("doctor", damaged / "annotations/train.json", "--images", damaged / "images", "--json")
+    assert finished.code == 1
+
+
+def test_strict_makes_warnings_count(command_line: CommandLine, damaged: Path) -> None:
+    file = damaged / "annotations/val.json"  # has a warning and no error
+    assert command_line("doctor", file).code == 0
+    assert command_line("doctor", file, "--strict").code == 1
+
+
+def test_a_model_has_its_doubts(command_line: CommandLine, damaged: Path, tiny_run: TinyRun) -> None:
+    finished = command_line("doctor", damaged, "--weights", tiny_run.result.best, "--threads", 1, "--json")
+    assert finished.code == 1, finished.stderr
+    doubts = [f for f in finished.json["findings"] if f["code"].startswith("VK6")]
+    assert doubts
+    scores = [f["score"] for f in doubts if f["file"].endswith("train.json")]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_what_doctor_refuses_in_one_line(command_line: CommandLine, damaged: Path, tmp_path: Path) -> None:
+    for arguments, words in (
+        ((damaged, "--fix", damaged), "exists and nothing is overwritten; name a new folder"),
+        ((tmp_path / "nowhere",), "does not exist"),
+        ((damaged, "--images", damaged), "--images goes with an annotation file alone"),
+    ):
+        finished = command_line("doctor", *arguments)
+        assert finished.code == 2, finished.stderr
+        assert words in finished.error
+
+
+def test_a_file_that_is_no_json_is_a_finding(command_line: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "broken.json"
+    file.write_text('{"images": [')
+    finished = command_line("doctor", file, "--json")
+    assert finished.code == 1
+    assert [f["code"] for f in finished.json["findings"]] == ["VK001"]
+    assert "cannot be read as COCO" in command_line("doctor", file, "--fix", tmp_path / "out").error

@@ -1,0 +1,223 @@
+"""What is wrong with a dataset, and a repaired copy of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from visionkit.api.evaluate import evaluate
+from visionkit.diagnosis.balance import compare_categories, weigh_classes
+from visionkit.diagnosis.coco import examine_coco
+from visionkit.diagnosis.findings import Examination, Finding, repair_diff
+from visionkit.diagnosis.pictures import Pictures, find_twins
+from visionkit.diagnosis.suspicion import find_suspicious
+from visionkit.engine.events import EvaluationProgress, Listener
+from visionkit.errors import DataError, UsageError
+from visionkit.formats.coco import read_coco
+from visionkit.formats.coco_layouts import CocoSplit
+from visionkit.formats.coco_results import read_results
+from visionkit.formats.dataset_layout import DatasetLayout
+from visionkit.formats.json_file import write_json
+from visionkit.formats.layout import find_layout
+from visionkit.formats.records import AnnotatedImages
+
+SUSPICIOUS_SHOWN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What the doctor says of a dataset.
+
+    Args:
+        words: what was looked at.
+        findings: of all files; those a model doubts come last, the surest first.
+        repaired_to: the folder of the repaired copy; None without one.
+        changed: rows that the repair rewrote or removed.
+    """
+
+    words: str
+    findings: tuple[Finding, ...]
+    repaired_to: Path | None = None
+    changed: int = 0
+
+    def count(self, severity: str, *, left: bool = False) -> int:
+        """Findings of a severity; with `left`, those alone that no repair mends."""
+        return sum(f.severity == severity and not (left and f.repaired) for f in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `visionkit doctor --json` prints."""
+        return {
+            "data": self.words,
+            "errors": self.count("error"),
+            "warnings": self.count("warning"),
+            "notes": self.count("note"),
+            "findings": [finding.to_json() for finding in self.findings],
+            "repaired_to": None if self.repaired_to is None else str(self.repaired_to),
+            "changed": self.changed,
+        }
+
+
+@dataclass(slots=True)
+class _Looked:
+    """What was read on the way."""
+
+    examinations: dict[str, Examination] = field(default_factory=dict)
+    truths: dict[str, AnnotatedImages] = field(default_factory=dict)
+    files: dict[str, list[Path]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    pictures: Pictures = field(default_factory=Pictures)
+
+
+def doctor(
+    data: str | Path,
+    *,
+    images: str | Path | None = None,
+    fix: str | Path | None = None,
+    weights: str | Path | None = None,
+    look_at_images: bool = True,
+    imgsz: int = 640,
+    device: str = "auto",
+    threads: int = 0,
+    listen: Listener = lambda event: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Diagnosis:
+    """Look for everything that is wrong or odd in a dataset; nothing in it is changed.
+
+    COCO files are looked through row by row. Of the other layouts each item that its reader refuses is a finding.
+
+    Args:
+        data: dataset folder, YAML file, or a COCO annotation file alone.
+        images: where the images of an annotation file lie; without it none is looked at.
+        fix: a new folder, which gets the repaired annotation files, a `dataset.yaml` that finds the images where they
+            are, and `repairs/` with what was changed, from which `diagnosis.findings.undo` makes the old file.
+        weights: a model whose doubts about labels are added.
+        look_at_images: decode every image, 2 to 3 ms each: finds damaged ones, equal ones and nearly equal ones.
+        imgsz: side of the network's input in pixels that objects are called tiny for.
+
+    Raises:
+        DataError: there is no such dataset.
+        UsageError: `fix` exists, or the dataset is not COCO.
+    """
+    if fix is not None and Path(fix).exists():
+        raise UsageError(f"{fix} exists and nothing is overwritten; name a new folder")
+    layout = _layout(Path(data), None if images is None else Path(images))
+    say(f"Data: {layout.describe()}")
+    looked = _Looked()
+    for split in layout.splits:
+        _examine_split(layout, split, looked, look_at_images, listen)
+    findings = [finding for examination in looked.examinations.values() for finding in examination.findings]
+    findings += looked.findings + compare_categories(looked.examinations)
+    findings += weigh_classes(looked.truths, layout.path, imgsz)
+    findings += find_twins(looked.files, looked.pictures)
+    changed = 0
+    if fix is not None:
+        changed = _write_repaired(layout, looked.examinations, Path(fix))
+    if weights is not None:
+        for split in looked.truths:
+            findings += _doubts(weights, layout, split, device, threads, listen)
+    return Diagnosis(layout.describe(), tuple(findings), None if fix is None else Path(fix), changed)
+
+
+def _layout(path: Path, images: Path | None) -> DatasetLayout:
+    if path.suffix.lower() != ".json":
+        if images is not None:
+            raise UsageError("--images goes with an annotation file alone; a dataset knows where its images are")
+        return find_layout(path)
+    words = f"{path.name} over {images}" if images else f"{path.name}, no images looked at"
+    return DatasetLayout(path.parent, path, words, {path.stem: CocoSplit(path, images)})  # type: ignore[arg-type]
+
+
+def _examine_split(layout: DatasetLayout, split: str, looked: _Looked, look: bool, listen: Listener) -> None:
+    files = layout.splits[split]
+    done = 0
+
+    def look_at(path: Path) -> None:
+        nonlocal done
+        done += 1
+        listen(EvaluationProgress(done, 0))
+        looked.pictures.look(path)
+        looked.files.setdefault(split, []).append(path)
+
+    if not isinstance(files, CocoSplit):
+        try:
+            truth = files.read(skip_bad=True)
+        except DataError as error:
+            looked.findings.append(Finding("VK001", layout.path, split, str(error)))
+            return
+        looked.findings += [Finding("VK004", truth.source, split, line) for line in truth.left_out]
+        looked.truths[split] = truth
+        for image in truth.images if look else ():
+            if image.path is not None:
+                look_at(image.path)
+        return
+    examination = examine_coco(files.annotations, files.images, look=look_at if look else None)
+    looked.examinations[split] = examination
+    if examination.repaired is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        repaired = Path(folder) / files.annotations.name
+        write_json(repaired, json.dumps(examination.repaired))
+        try:
+            looked.truths[split] = read_coco(repaired, files.images, skip_bad=True)
+        except DataError:
+            return  # nothing sound is left, which the findings say
+
+
+def _write_repaired(layout: DatasetLayout, examinations: Mapping[str, Examination], folder: Path) -> int:
+    """The repaired copy; how many rows changed."""
+    splits = {name: files for name, files in layout.splits.items() if isinstance(files, CocoSplit)}
+    if not splits:
+        raise UsageError(f"{layout.path} is not COCO, and COCO is what is repaired; convert it first")
+    broken = [e.file for e in examinations.values() if e.repaired is None]
+    if broken:
+        raise DataError(f"{broken[0]} cannot be read as COCO, which only its author can repair; export it again")
+    for part in ("annotations", "repairs"):
+        (folder / part).mkdir(parents=True)
+    described: dict[str, dict[str, str]] = {}
+    changed = 0
+    for name, files in splits.items():
+        examination = examinations[name]
+        text = json.dumps(examination.repaired, ensure_ascii=False)
+        before, after = _sha256(files.annotations.read_bytes()), _sha256(text.encode())
+        write_json(folder / "annotations" / f"{name}.json", text)
+        diff = repair_diff(examination, before, after)
+        write_json(folder / "repairs" / f"{name}.json", json.dumps(diff, ensure_ascii=False, indent=1))
+        changed += len(examination.changes)
+        if files.images is not None:
+            where = os.path.relpath(files.images, folder)
+            described[name] = {"images": Path(where).as_posix(), "annotations": f"annotations/{name}.json"}
+    if described:
+        # JSON is YAML.
+        write_json(folder / "dataset.yaml", json.dumps(described, ensure_ascii=False, indent=1) + "\n")
+    return changed
+
+
+def _doubts(
+    weights: str | Path, layout: DatasetLayout, split: str, device: str, threads: int, listen: Listener
+) -> list[Finding]:
+    """What a model doubts, the `SUSPICIOUS_SHOWN` surest of a split."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "predictions.json"
+        evaluate(
+            weights,
+            layout.path,
+            split=split,
+            device=device,
+            threads=threads,
+            save_predictions=file,
+            skip_bad=True,
+            listen=listen,
+        )
+        truth = layout.splits[split].read(skip_bad=True)
+        rows = read_results(file, truth)
+    return find_suspicious(truth, rows)[:SUSPICIOUS_SHOWN]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,103 @@
+"""`visionkit doctor`: what is wrong with a dataset, and a repaired copy of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from visionkit.cli.options import Debug, Device, Json, Threads
+from visionkit.cli.progress import image_progress, say
+
+if TYPE_CHECKING:
+    from visionkit.api.doctor import Diagnosis
+    from visionkit.diagnosis.findings import Finding
+
+EXAMPLES = 3
+
+
+def doctor(
+    data: Annotated[Path, typer.Argument(help="Dataset folder, its YAML file, or a COCO annotation file.")],
+    images: Annotated[Path | None, typer.Option(help="Where the images of an annotation file lie.")] = None,
+    fix: Annotated[Path | None, typer.Option(help="Write a repaired copy into this new folder.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A model that has its doubts about labels.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Look at headers of images only.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings make exit code 1 too.")] = False,
+    imgsz: Annotated[int, typer.Option("--imgsz", "--img", help="Network input that objects are tiny for.")] = 640,
+    device: Device = None,
+    threads: Threads = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Look for all that is wrong or odd in a dataset: ids, boxes, masks, files, splits. Nothing in it is changed.
+
+    Exit code 1 where an error is found that --fix did not mend.
+
+    Example: [bold]visionkit doctor my-data --fix my-data-repaired[/bold]
+    """
+    from visionkit.api import doctor as job
+
+    with image_progress("looking") as listen:
+        found = job.doctor(
+            data,
+            images=images,
+            fix=fix,
+            weights=weights,
+            look_at_images=not quick,
+            imgsz=imgsz,
+            device=device or "auto",
+            threads=threads or 0,
+            listen=listen,
+            say=say,
+        )
+    if json_:
+        typer.echo(json.dumps(found.to_json()))
+    else:
+        _print(found, data)
+    fixed = found.repaired_to is not None
+    if found.count("error", left=fixed) or (strict and found.count("warning", left=fixed)):
+        raise typer.Exit(1)
+
+
+def _print(found: Diagnosis, data: Path) -> None:
+    from visionkit.diagnosis.codes import CODES, SEVERITIES
+
+    by_code: dict[str, list[Finding]] = {}
+    for finding in found.findings:
+        by_code.setdefault(finding.code, []).append(finding)
+    for severity in SEVERITIES:
+        codes = sorted(code for code in by_code if CODES[code].severity == severity)
+        if codes:
+            typer.echo(f"{severity}s")
+        for code in codes:
+            _print_code(code, by_code[code])
+    counts = [(found.count(severity), severity) for severity in SEVERITIES]
+    words = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts)
+    typer.echo(f"{words}" if found.findings else "Nothing found.")
+    if found.repaired_to is not None:
+        left = found.count("error", left=True)
+        typer.echo(f"Repaired copy: {found.repaired_to}, {found.changed} rows changed; what changed is in its repairs/")
+        if left:
+            typer.echo(f"{left} errors are left, which need you")
+    elif any(finding.repaired for finding in found.findings):
+        mendable = sum(finding.repaired for finding in found.findings)
+        typer.echo(f"{mendable} of them would be repaired by: visionkit doctor {data} --fix OUT")
+
+
+def _print_code(code: str, findings: list[Finding]) -> None:
+    from visionkit.diagnosis.codes import CODES
+
+    known = CODES[code]
+    typer.echo(f"  {code}  {len(findings):>5} x {known.title}: {known.why}")
+    for finding in findings[:EXAMPLES]:
+        sure = "" if finding.score is None else f"{finding.score:.2f}  "
+        where = finding.file.name if not finding.item else f"{finding.file.name}: {finding.item}"
+        typer.echo(f"           {sure}{where} {finding.fact}")
+    if len(findings) > EXAMPLES:
+        typer.echo(f"           and {len(findings) - EXAMPLES} more; --json has all")
+    mendable = sum(finding.repaired for finding in findings)
+    if known.fix and mendable:
+        some = "" if mendable == len(findings) else f" ({mendable} of them)"
+        typer.echo(f"           --fix {known.fix}{some}")
