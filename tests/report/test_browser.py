@@ -1,0 +1,128 @@
+"""The report in a real browser: clicks filter, keys move, nothing is logged as an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from browser import Page, browser
+from coco_referee import Rows, detection
+
+from visionkit.classes import ClassTable
+from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
+from visionkit.metrics.coco_map import coco_scores
+from visionkit.report.content import detector_content
+from visionkit.report.page import write_report
+
+NAMES = ("cat", "dog", "<b>cow</b>")
+
+
+def case(folder: Path, images: int = 60) -> tuple[AnnotatedImages, Rows]:
+    """Images with an object each; every third is missed, every fifth called the next class, some see what is not."""
+    random = np.random.default_rng(0)
+    records, found = [], []
+    for image_id in range(1, images + 1):
+        path = folder / f"image {image_id}.jpg"
+        cv2.imwrite(str(path), random.integers(0, 255, (120, 160, 3), dtype=np.uint8))
+        label = image_id % 3
+        box = (20.0, 20.0, 60.0, 50.0)
+        annotation = Annotation(id=image_id, category_id=label + 1, bbox=box, area=3000.0)
+        records.append(ImageRecord(image_id, path.name, path, 160, 120, (annotation,)))
+        if image_id % 3:
+            said = (label + (image_id % 5 == 0)) % 3
+            found.append(detection(list(box), 0.9 - image_id / 1000, image_id, said + 1))
+        if image_id % 7 == 0:
+            found.append(detection([100, 80, 40, 30], 0.6, image_id, 1))
+    return AnnotatedImages(ClassTable((1, 2, 3), NAMES), tuple(records), source=folder / "val.json"), found
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    folder = tmp_path_factory.mktemp("report")
+    with browser(folder) as page:
+        truth, found = case(folder)
+        content = detector_content("a model", truth, found, coco_scores(truth, found, intervals=True), facts=["val"])
+        write_report(folder / "report.html", content)
+        page.open((folder / "report.html").as_uri())
+        yield page
+
+
+def shown(page: Page) -> str:
+    return str(page.evaluate("document.getElementById('filter-count').textContent"))
+
+
+def test_the_page_draws_itself(opened: Page) -> None:
+    assert opened.evaluate("document.title") == "a model"
+    assert opened.evaluate("document.querySelectorAll('.number').length") == 10
+    assert opened.evaluate("document.querySelectorAll('#confusion td').length") == 16
+    assert opened.evaluate("document.querySelectorAll('.card').length") == 24
+    assert opened.evaluate("[...document.querySelectorAll('#classes td:first-child')].map(t => t.textContent)") == list(
+        NAMES
+    )
+    assert opened.evaluate("document.querySelector('#curve-pr polyline') !== null")
+    assert opened.errors == []
+
+
+def test_clicks_filter_the_images(opened: Page) -> None:
+    opened.click("#filter-clear")
+    assert shown(opened) == "60 of 60 images"
+    # Image ids that 3 divides are missed: 20 of 60.
+    opened.click('#errors button[data-kind="missed"]')
+    assert shown(opened) == "20 of 60 images"
+    # Of them, label 0 all: cats.
+    opened.click('#confusion td[data-cell="0,3"] button')
+    assert shown(opened) == "20 of 60 images"
+    assert opened.evaluate("document.getElementById('filter-cell').textContent") == "cat called nothing"
+    # Ids that 5 divides and 3 does not, called the next class; label 1 are those with id % 3 = 1: 10, 25, 40, 55.
+    opened.click('#confusion td[data-cell="1,2"] button')
+    assert shown(opened) == "4 of 60 images"
+    # Background called cat: ids that 7 divides, 8 of 60.
+    opened.click('#confusion td[data-cell="3,0"] button')
+    assert shown(opened) == "8 of 60 images"
+    opened.click("#filter-clear")
+    opened.click("#more")
+    assert opened.evaluate("document.querySelectorAll('.card').length") == 48
+    assert opened.errors == []
+
+
+def test_keys_move_through_the_images(opened: Page) -> None:
+    opened.click("#filter-clear")
+    opened.click(".card")
+    opened.wait_for("document.getElementById('viewer').open")
+
+    def title() -> str:
+        return str(opened.evaluate("document.getElementById('viewer-title').textContent"))
+
+    assert title().endswith("(1 of 60)")
+    opened.press("ArrowRight")
+    opened.press("ArrowRight")
+    assert title().endswith("(3 of 60)")
+    opened.press("ArrowLeft")
+    assert title().endswith("(2 of 60)")
+    boxes = opened.evaluate("document.querySelectorAll('#viewer-picture rect').length")
+    opened.click("#show-truth")
+    assert opened.evaluate("document.querySelectorAll('#viewer-picture rect').length") < boxes
+    opened.click("#show-truth")
+    opened.press("Escape")
+    opened.wait_for("!document.getElementById('viewer').open")
+    # The focus is where the reader was; arrows go on from there.
+    opened.wait_for("document.activeElement.dataset.index === '1'")
+    opened.press("ArrowRight")
+    assert opened.evaluate("document.activeElement.dataset.index") == "2"
+    assert opened.errors == []
+
+
+def test_nothing_is_wider_than_a_phone(tmp_path: Path) -> None:
+    with browser(tmp_path) as page:
+        truth, found = case(tmp_path, images=12)
+        write_report(
+            tmp_path / "report.html",
+            detector_content("a model", truth, found, coco_scores(truth, found, intervals=True)),
+        )
+        for dark in (False, True):
+            page.open((tmp_path / "report.html").as_uri(), width=390, height=800, dark=dark)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.errors == []
