@@ -100,7 +100,9 @@ LOOKED_FOR = (
     "COCO 2017 (annotations/instances_{train,val}2017.json and train2017/, val2017/); "
     "Roboflow COCO (train/_annotations.coco.json, valid/, test/); Pascal VOC (JPEGImages/ and Annotations/); "
     "YOLO or explicit paths (data.yaml); "
-    "index masks (images/{train,val,test}/, masks/{train,val,test}/ and classes.json); "
+    "CVAT for images (annotations.xml, or train/annotations.xml, val/annotations.xml); "
+    "LabelMe (a JSON file beside each image, in train/, val/, test/ or the folder itself); "
+    "masks (images/{train,val,test}/, masks/{train,val,test}/ and classes.json); "
     "Pascal VOC masks (JPEGImages/ and SegmentationClass/); a folder per class (train/CLASS/, val/CLASS/)"
 )
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from visionkit.classes import ClassTable
 from visionkit.errors import DataError
 from visionkit.formats.dataset_files import entries, files_below, is_one_line
-from visionkit.formats.dataset_layout import SPLITS, DatasetLayout, Split
+from visionkit.formats.dataset_layout import DatasetLayout, Split, split_folders
 from visionkit.formats.findings import Findings, shown
 from visionkit.formats.image_files import upright_size
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
@@ -21,9 +21,6 @@ from visionkit.imaging.header import IMAGE_SUFFIXES
 
 OTHER_FILES_REMARK = "files in class folders that are no images, not read"
 EMPTY_CLASSES_REMARK = "classes without an image"
-
-_FOLDERS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
-"""What the folder of a split may be called."""
 
 _NOT_CLASSES = {"images", "labels", "annotations", "masks"}
 """Folders that belong to other layouts."""
@@ -82,12 +79,7 @@ class ClassFolders(NamedTuple):
 
 def class_folders(root: Path) -> DatasetLayout | None:
     """`train/`, `val/` or `valid/`, and `test/`, each with a folder per class; at least one of them with an image."""
-    found = {
-        split: folder
-        for split in SPLITS
-        for folder in [next((root / name for name in _FOLDERS[split] if _has_class_folders(root / name)), None)]
-        if folder is not None
-    }
+    found = split_folders(root, _has_class_folders)
     if not found:
         return None
     folders = tuple(found.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +10,9 @@ from typing import Protocol
 from visionkit.formats.records import AnnotatedImages
 
 SPLITS = ("train", "val", "test")
+
+_FOLDERS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
+"""What the folder of a split may be called."""
 
 
 class Split(Protocol):
@@ -56,3 +59,9 @@ class DatasetLayout:
     def describe(self) -> str:
         """One line: which layout it is, and which files were found."""
         return self.words
+
+
+def split_folders(root: Path, fits: Callable[[Path], bool]) -> dict[str, Path]:
+    """`train/`, `val/` or `valid/`, and `test/` by the names of their splits, as far as they are there and fit."""
+    found = {split: next(filter(fits, (root / name for name in names)), None) for split, names in _FOLDERS.items()}
+    return {split: folder for split, folder in found.items() if folder is not None}

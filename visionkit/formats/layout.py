@@ -12,10 +12,13 @@ from visionkit.classes import ClassTable
 from visionkit.errors import DataError, UsageError
 from visionkit.formats.class_folders import class_folders
 from visionkit.formats.coco_layouts import coco_2017, plain_coco, roboflow_coco
+from visionkit.formats.cvat import cvat_files
 from visionkit.formats.dataset_files import entries
 from visionkit.formats.dataset_layout import SPLITS, DatasetLayout
 from visionkit.formats.dataset_yaml import explicit_paths, names_paths
 from visionkit.formats.findings import shown
+from visionkit.formats.kept_ids import with_kept_ids
+from visionkit.formats.labelme import labelme_folders
 from visionkit.formats.mask_folders import mask_folders, voc_masks
 from visionkit.formats.records import AnnotatedImages
 from visionkit.formats.voc import pascal_voc
@@ -39,7 +42,9 @@ _RECOGNISERS: tuple[tuple[str, Callable[[Path], DatasetLayout | None]], ...] = (
     ("Roboflow COCO (train/_annotations.coco.json, valid/, test/)", roboflow_coco),
     ("Pascal VOC (JPEGImages/ and Annotations/)", pascal_voc),
     ("YOLO or explicit paths (data.yaml)", _described_by_yaml),
-    ("index masks (images/{train,val,test}/, masks/{train,val,test}/ and classes.json)", mask_folders),
+    ("CVAT for images (annotations.xml, or train/annotations.xml, val/annotations.xml)", cvat_files),
+    ("LabelMe (a JSON file beside each image, in train/, val/, test/ or the folder itself)", labelme_folders),
+    ("masks (images/{train,val,test}/, masks/{train,val,test}/ and classes.json)", mask_folders),
     ("Pascal VOC masks (JPEGImages/ and SegmentationClass/)", voc_masks),
     ("a folder per class (train/CLASS/, val/CLASS/)", class_folders),
 )
@@ -53,7 +58,7 @@ def find_layout(path: Path) -> DatasetLayout:
             looked for and what is there.
     """
     if os.path.isfile(path) and path.suffix.lower() in _YAML_SUFFIXES:
-        return _yaml_layout(path)
+        return with_kept_ids(_yaml_layout(path))
     if not os.path.isdir(path):  # unlike Path.is_dir, says False to a name that no file can have
         fact = "is a file" if os.path.exists(path) else "does not exist"
         raise DataError(
@@ -81,6 +86,7 @@ def layout_in(folder: Path) -> DatasetLayout | None:
         DataError: the YAML file that describes it is wrong.
     """
     layout = next((layout for _, recognise in _RECOGNISERS if (layout := recognise(folder)) is not None), None)
+    layout = with_kept_ids(layout) if layout else None
     masks = voc_masks(folder)
     return replace(layout, masks=masks) if layout and masks and masks.words != layout.words else layout
 

@@ -6,11 +6,13 @@ Boxes stay `x y w h` and categories stay dataset ids here; `visionkit.data.datas
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from visionkit.classes import ClassTable
+from visionkit.formats.mask_colours import MaskColours
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Annotation:
         area: pixels; the file's `area`, or the box's where the file has none.
         iscrowd: a crowd region: ignored in training, honoured in evaluation.
         segmentation: COCO polygons `[[x0, y0, x1, y1, ...], ...]`, an RLE `{"size": [h, w], "counts": ...}`, or None.
+        extra: what else the file says of it, where it was read to be written again (`formats.extras`).
     """
 
     id: int
@@ -32,21 +35,24 @@ class Annotation:
     area: float
     iscrowd: bool = False
     segmentation: list[list[float]] | dict[str, Any] | None = None
+    extra: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MaskFile:
-    """The index mask of an image: a label for each pixel.
+    """The mask of an image: a class for each pixel.
 
     Args:
         path: where the file lies.
         pixels: how many it has of each label, when it was read.
         ignored: the value that stands for no class, beside 255.
+        colours: what stands for the labels; None where the values are labels.
     """
 
     path: Path
     pixels: tuple[int, ...]
     ignored: int = 255
+    colours: MaskColours | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ class ImageRecord:
         width, height: pixels of the upright image (after EXIF orientation).
         annotations: the image's objects, in file order.
         mask: the class of every pixel, in a dataset of masks.
+        extra: what else the file says of it, where it was read to be written again (`formats.extras`).
     """
 
     id: int
@@ -69,6 +76,7 @@ class ImageRecord:
     height: int
     annotations: tuple[Annotation, ...] = ()
     mask: MaskFile | None = None
+    extra: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

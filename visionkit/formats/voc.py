@@ -28,6 +28,7 @@ from visionkit.formats.dataset_layout import SPLITS, DatasetLayout
 from visionkit.formats.findings import Findings, shown
 from visionkit.formats.image_files import size_in_file
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
+from visionkit.formats.xml_file import read_xml, text_of
 from visionkit.imaging.header import IMAGE_SUFFIXES
 
 DIFFICULT_REMARK = "objects marked difficult, ignored as crowd regions"
@@ -191,7 +192,7 @@ def _class_table(split: VocSplit) -> ClassTable:
                 xml = _read_xml(folder / "Annotations" / f"{name}.xml")
             except DataError:  # told by the split it belongs to
                 continue
-            names |= {name for element in xml.findall("object") if _is_name(name := _text(element, "name"))}
+            names |= {name for element in xml.findall("object") if _is_name(name := text_of(element, "name"))}
     if not names:
         raise DataError(
             f"{split.root} has no named object in any listed annotation file, at least one is needed; annotate one"
@@ -202,28 +203,12 @@ def _class_table(split: VocSplit) -> ClassTable:
 # --- annotation files ------------------------------------------------------------------------------------------------
 
 
-class _NoDoctype(ElementTree.TreeBuilder):
-    """Refuses document types: nothing in VOC needs one, and the entities in it can stand for gigabytes."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise ValueError("it has a document type, which is not read")
-
-
 def _read_xml(file: Path) -> ElementTree.Element:
     """The `<annotation>` of a file. Raises DataError; external entities are never followed."""
-    data = read_bytes(file, _XML)
-    try:
-        root = ElementTree.fromstring(data, ElementTree.XMLParser(target=_NoDoctype()))
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: an encoding that is not known
-        raise DataError(f"{file} is not whole, valid XML ({error}); copy or export it again") from error
+    root = read_xml(file, _XML)
     if root.tag != "annotation":
         raise DataError(f"{file} holds <{root.tag}>, VOC's files hold <annotation>; export it again")
     return root
-
-
-def _text(element: ElementTree.Element | None, tag: str) -> str:
-    """What stands in a child of that name, without the blanks around it; empty if there is none."""
-    return "" if element is None else (element.findtext(tag) or "").strip()
 
 
 def _read_image(
@@ -252,7 +237,7 @@ def _read_image(
 def _declared_size(xml: ElementTree.Element, item: str, findings: Findings) -> tuple[int, int]:
     """(width, height), or (0, 0) if the file does not say; some tools write 0 for that."""
     size = xml.find("size")
-    said = _text(size, "width"), _text(size, "height")
+    said = text_of(size, "width"), text_of(size, "height")
     width, height = (_number(text or "0") for text in said)
     if width is None or height is None or width < 0 or height < 0 or width % 1 or height % 1:
         findings.error(f"{item} has width {shown(said[0])} and height {shown(said[1])}", _SIZE_RULE)
@@ -265,11 +250,11 @@ def _read_object(
 ) -> Annotation | None:
     """An object; None, and an error, if it cannot be used."""
     mark = findings.mark()
-    name = _text(element, "name")
+    name = text_of(element, "name")
     if not _is_name(name):
         findings.error(f"{item} has name {shown(name)}", _OBJECT_NAME_RULE)
     box = _read_box(element.find("bndbox"), image, item, findings)
-    difficult = _text(element, "difficult") or "0"
+    difficult = text_of(element, "difficult") or "0"
     if difficult not in ("0", "1"):
         findings.error(f"{item} has difficult {shown(difficult)}", _DIFFICULT_RULE)
     if findings.is_bad(mark) or not _is_name(name) or box is None:
@@ -281,7 +266,7 @@ def _read_object(
 
 
 def _read_box(element: ElementTree.Element | None, image: ImageRecord, item: str, findings: Findings) -> Box | None:
-    texts = [_text(element, tag) for tag in ("xmin", "ymin", "xmax", "ymax")]
+    texts = [text_of(element, tag) for tag in ("xmin", "ymin", "xmax", "ymax")]
     said = "no bndbox" if element is None else f"bndbox {shown(texts)}"
     left, top, right, bottom = (_number(text) for text in texts)
     if left is None or top is None or right is None or bottom is None:
