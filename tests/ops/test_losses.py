@@ -8,10 +8,12 @@ import torch
 import torchvision
 from torch import Tensor
 
+from visionkit.errors import ConfigError
 from visionkit.ops.losses import (
     BOX_LOSSES,
     LOSSES,
     NUMBER_LOSSES,
+    QUALITY_LOSSES,
     SCORE_LOSSES,
     bce_loss,
     classification_loss,
@@ -20,6 +22,8 @@ from visionkit.ops.losses import (
     distribution_focal_loss,
     focal_loss,
     hinge_loss,
+    named_loss,
+    quality_focal_loss,
     smooth_l1_loss,
 )
 
@@ -37,8 +41,15 @@ def boxes_around(centre: float, count: int, seed: int) -> Tensor:
 
 
 def test_every_loss_has_one_name() -> None:
-    names = "bce cross-entropy l1 smooth-l1 mse focal dice iou giou diou ciou hinge"
+    names = "bce cross-entropy l1 smooth-l1 mse focal quality-focal dice iou giou diou ciou hinge"
     assert set(LOSSES) == set(names.split())
+
+
+def test_a_name_that_a_dict_lacks_is_refused_with_those_it_has() -> None:
+    assert named_loss(QUALITY_LOSSES, "bce", "class_loss") is bce_loss
+    with pytest.raises(ConfigError) as error:
+        named_loss(QUALITY_LOSSES, "focal", "class_loss of yolo")
+    assert str(error.value) == "class_loss of yolo must be one of bce, quality-focal, got focal; choose one of these"
 
 
 # Box ------------------------------------------------------------------------------------------------------------------
@@ -146,6 +157,8 @@ LOG3 = math.log(3)  # the logit of 3/4
         ("bce", [-math.log(3 / 4), -math.log(1 / 4), math.log(2)]),
         # alpha (1 - p)² = 1/4 * 1/16; (1 - alpha) p² = 3/4 * 9/16; 1/4 * 1/4
         ("focal", [-math.log(3 / 4) / 64, -math.log(1 / 4) * 27 / 64, math.log(2) / 16]),
+        # |t - p|²: 1/16, 9/16, 1/4
+        ("quality-focal", [-math.log(3 / 4) / 16, -math.log(1 / 4) * 9 / 16, math.log(2) / 4]),
         # 1 - log 3 is below 0; 1 + log 3; 1 - 0
         ("hinge", [0, 1 + LOG3, 1]),
     ],
@@ -161,6 +174,18 @@ def test_focal_without_focus_is_weighted_cross_entropy() -> None:
     torch.testing.assert_close(focal_loss(logits, targets, alpha=0.3, gamma=0), expected)
 
 
+def test_quality_focal_is_focal_for_targets_of_0_and_1_and_least_for_the_score_itself() -> None:
+    logits, targets = drawn(6, 3), (drawn(6, 3, seed=1) > 0).double()
+    # With alpha 1/2 both kinds count half.
+    torch.testing.assert_close(quality_focal_loss(logits, targets), 2 * focal_loss(logits, targets, alpha=0.5))
+    torch.testing.assert_close(quality_focal_loss(logits, targets, beta=0), bce_loss(logits, targets))
+    logits.requires_grad_()
+    loss = quality_focal_loss(logits, logits.detach().sigmoid())
+    loss.sum().backward()
+    assert not loss.any()
+    assert not logits.grad.any()
+
+
 def test_focal_is_torchvisions() -> None:
     logits, targets = 3 * drawn(6, 3), (drawn(6, 3, seed=1) > 0).double()
     torch.testing.assert_close(focal_loss(logits, targets), torchvision.ops.sigmoid_focal_loss(logits, targets))
@@ -171,7 +196,7 @@ def test_sure_scores_have_finite_losses_and_gradients(gamma: float) -> None:
     # Of a float, 1 - sigmoid(100) is 0, and its logarithm endless.
     logits = torch.tensor([100.0, -100, 1e4, -1e4]).repeat(2).requires_grad_()
     targets = torch.tensor([1.0] * 4 + [0] * 4)
-    for loss in (bce_loss, hinge_loss, lambda x, t: focal_loss(x, t, gamma=gamma)):
+    for loss in (bce_loss, hinge_loss, quality_focal_loss, lambda x, t: focal_loss(x, t, gamma=gamma)):
         logits.grad = None
         losses = loss(logits, targets)
         losses.sum().backward()
@@ -317,6 +342,12 @@ def test_classification_loss_by_hand() -> None:
     targets = torch.tensor([[0.0, 0], [1, 0.3], [0, 0]])
     loss = classification_loss(logits, targets, torch.tensor([1.0, 0.5, 0]))
     torch.testing.assert_close(loss, math.log(2) * torch.tensor([2.0, 1, 0]))
+
+
+def test_classification_loss_takes_another_loss() -> None:
+    # At logit 0 the score 1/2 is 1/2 off its target of 1: a quarter of log 2 each, of two classes, by a weight of 3.
+    loss = classification_loss(torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([3.0]), quality_focal_loss)
+    assert loss.item() == pytest.approx(3 * 2 * math.log(2) / 4)
 
 
 def test_classification_loss_is_least_where_the_score_is_the_target() -> None:

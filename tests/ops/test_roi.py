@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor
 
+from visionkit.ops import roi
 from visionkit.ops.roi import Pooling, assign_levels, roi_features
 
 
@@ -154,3 +156,32 @@ def test_half_precision_maps_are_read_in_single_precision() -> None:
     boxes, image = squares(20, 33), torch.zeros(2, dtype=torch.int64)
     found = roi_features([x], [8], boxes, image)
     assert torch.equal(found, roi_features([x.float()], [8], boxes, image))
+
+
+@pytest.mark.parametrize("sampling", [1, 2])
+def test_the_gradient_by_matrices_is_that_of_the_compiled_operator(sampling: int) -> None:
+    """Of small maps; boxes beyond the map and smaller than a cell, an image without any."""
+    boxes = torch.cat(
+        (boxes_within(9, 160, 192), torch.tensor([[-90.0, -40, 20, 30], [150, 100, 260, 190], [5, 5, 6, 6]]))
+    )
+    image = torch.arange(len(boxes)) % 2 * 2  # images 0 and 2
+    x = torch.randn(3, 4, 10, 12, requires_grad=True)
+    assert roi._wants_matrices(x, 7, sampling)
+    found = roi_features([x], [16], boxes, image, sampling=sampling)
+    expected = torchvision.ops.roi_align(x, torch.cat((image[:, None], boxes), 1), 7, 1 / 16, sampling)
+    assert torch.equal(found, expected)
+    wanted = torch.randn_like(found)
+    of_ours, of_theirs = (torch.autograd.grad(y, x, wanted)[0] for y in (found, expected))
+    torch.testing.assert_close(of_ours, of_theirs, rtol=1e-5, atol=1e-5)
+    none = roi_features([x], [16], boxes[:0], image[:0], sampling=sampling)
+    assert torch.equal(torch.autograd.grad(none.sum(), x)[0], torch.zeros_like(x))
+
+
+def test_of_a_large_map_or_without_a_gradient_the_compiled_operator_is_quicker() -> None:
+    # 7 x 40 x (7 + 40) = 13,160 multiply-adds beside 4 x 7 x 7 = 196 additions, 67 to one; of 20 x 20 it is 19 to one.
+    assert not roi._wants_matrices(torch.zeros(1, 1, 40, 40, requires_grad=True), 7, 1)
+    small = torch.zeros(1, 1, 20, 20, requires_grad=True)
+    assert roi._wants_matrices(small, 7, 1)
+    assert not roi._wants_matrices(small.detach(), 7, 1)
+    with torch.no_grad():
+        assert not roi._wants_matrices(small, 7, 1)

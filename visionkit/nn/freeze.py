@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -61,7 +61,7 @@ def select_units(units: Sequence[Unit], specs: Sequence[str]) -> tuple[int, ...]
     ((0, 1), (0,), (1, 2))
     """
     try:
-        chosen = {number for spec in specs for number in _numbers(spec.strip(), units)}
+        chosen = {number for spec in specs for number in unit_numbers(spec, units)}
         if units and len(chosen) == len(units):
             raise UsageError(
                 f"--freeze {' '.join(specs)} covers all {len(units)} units and leaves nothing to train; "
@@ -73,51 +73,57 @@ def select_units(units: Sequence[Unit], specs: Sequence[str]) -> tuple[int, ...]
     return tuple(sorted(chosen))
 
 
-def _numbers(spec: str, units: Sequence[Unit]) -> Collection[int]:
-    """Unit numbers of one spec."""
+def unit_numbers(spec: str, units: Sequence[Unit], option: str = "--freeze") -> Collection[int]:
+    """Unit numbers of one spec of an option, which the errors name.
+
+    Raises:
+        UsageError: as `select_units`, without the note.
+    """
+    spec = spec.strip()
     if spec == "none":
         return ()
     if spec == "all-but-head":
-        return [number for number, unit in enumerate(units) if not _matches(unit, HEAD)]
+        return [number for number, unit in enumerate(units) if not unit_matches(unit, HEAD)]
     if re.fullmatch(r"[0-9]+", spec):
-        return _first(int(spec), units)
-    return {number for entry in spec.split(",") for number in _entry(entry.strip(), spec, units)}
+        return _first(int(spec), units, option)
+    return {number for entry in spec.split(",") for number in _entry(entry.strip(), spec, units, option)}
 
 
-def _first(count: int, units: Sequence[Unit]) -> Collection[int]:
+def _first(count: int, units: Sequence[Unit], option: str) -> Collection[int]:
     if count >= len(units):
         raise UsageError(
-            f"--freeze {count} must be below the number of units, {len(units)}, or nothing is left to train; "
+            f"{option} {count} must be below the number of units, {len(units)}, or nothing is left to train; "
             f"use {len(units) - 1} or less"
         )
     return range(count)
 
 
-def _entry(entry: str, spec: str, units: Sequence[Unit]) -> Collection[int]:
+def _entry(entry: str, spec: str, units: Sequence[Unit], option: str) -> Collection[int]:
     """Unit numbers of one entry of a comma-separated spec: a number, a range, a name or a glob."""
     if not entry:
-        raise UsageError(f"--freeze '{spec}' has an empty entry; give {FORMS}")
+        raise UsageError(f"{option} '{spec}' has an empty entry; give {FORMS}")
     if re.match(r"-\s*[0-9]", entry):
-        raise UsageError(f"--freeze {entry} is negative, but units are counted from 0 at the input; give {FORMS}")
+        raise UsageError(f"{option} {entry} is negative, but units are counted from 0 at the input; give {FORMS}")
     numbers = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", entry)
     if not numbers:
-        return _named(entry, units)
+        return _named(entry, units, option)
     first, last = int(numbers[1]), int(numbers[2] or numbers[1])
     if first > last:
-        raise UsageError(f"--freeze {entry} runs backwards, but a range is FIRST-LAST; use {last}-{first}")
+        raise UsageError(f"{option} {entry} runs backwards, but a range is FIRST-LAST; use {last}-{first}")
     if last >= len(units):
-        raise UsageError(f"--freeze {entry} names unit {last}, which does not exist; use numbers 0 to {len(units) - 1}")
+        raise UsageError(f"{option} {entry} names unit {last}, which does not exist; use numbers 0 to {len(units) - 1}")
     return range(first, last + 1)
 
 
-def _named(pattern: str, units: Sequence[Unit]) -> Collection[int]:
-    found = [number for number, unit in enumerate(units) if _matches(unit, pattern)]
+def _named(pattern: str, units: Sequence[Unit], option: str) -> Collection[int]:
+    found = [number for number, unit in enumerate(units) if unit_matches(unit, pattern)]
     if not found:
-        raise UsageError(f"--freeze {pattern} matches no unit; {_remedy(pattern, units)}")
+        raise UsageError(f"{option} {pattern} matches no unit; {_remedy(pattern, units)}")
     return found
 
 
-def _matches(unit: Unit, pattern: str) -> bool:
+def unit_matches(unit: Unit, pattern: str) -> bool:
+    """Whether a name, a dotted beginning of one or a glob over these means a unit."""
     return any(fnmatchcase(beginning, pattern) for beginning in _beginnings(unit.name))
 
 
@@ -153,6 +159,7 @@ class Frozen:
         modules: names of the modules held in eval.
         norm_layers: how many of these normalise.
         frozen_elements, all_elements: parameters counted in numbers, shared ones once.
+        learnable: names of the frozen parameters that learnt before.
         handles: what takes the hold off again; they belong to the model that was frozen, not to its copies.
     """
 
@@ -164,6 +171,7 @@ class Frozen:
     norm_layers: int
     frozen_elements: int
     all_elements: int
+    learnable: tuple[str, ...] = ()
     handles: tuple[RemovableHandle, ...] = field(default=(), repr=False, compare=False)
 
     def sentence(self) -> str:
@@ -197,32 +205,48 @@ def freeze(model: nn.Module, units: Sequence[Unit], numbers: Collection[int]) ->
     Raises:
         UsageError: no parameter that trains would be left; nothing is changed then.
     """
-    chosen = [units[number] for number in sorted(numbers)]
-    roots = [model.get_submodule(name) for unit in chosen for name in unit.modules]
-    # Identity decides, not names: a tensor shared with another unit is frozen under each of its names.
-    modules = {module for root in roots for module in root.modules()}
-    parameters = {p for root in roots for p in root.parameters()}
-    buffers = {b for root in roots for b in root.buffers()}
+    modules, parameters, _ = _within(model, units, numbers)
     if not any(p.requires_grad and p not in parameters for p in model.parameters()):
-        error = UsageError(f"freezing {len(chosen)} of {len(units)} units leaves no parameter to train; freeze fewer")
+        error = UsageError(f"freezing {len(numbers)} of {len(units)} units leaves no parameter to train; freeze fewer")
         error.add_note(unit_list(units))
         raise error
+    frozen = hold_of(model, units, numbers)
     for parameter in parameters:
         parameter.requires_grad_(False)
         # A gradient left from an earlier step would still be applied by an optimizer that knows the parameter.
         parameter.grad = None
     for module in modules:
         module.training = False
+    return replace(frozen, handles=tuple(module.register_forward_pre_hook(hold_in_eval) for module in modules))
+
+
+def hold_of(model: nn.Module, units: Sequence[Unit], numbers: Collection[int]) -> Frozen:
+    """What freezing these units would hold, by the names it has in the model; nothing is changed."""
+    modules, parameters, buffers = _within(model, units, numbers)
+    named = [(name, p) for name, p in model.named_parameters(remove_duplicate=False) if p in parameters]
     return Frozen(
-        units=tuple(unit.name for unit in chosen),
+        units=tuple(units[number].name for number in sorted(numbers)),
         unit_count=len(units),
-        parameters=tuple(n for n, p in model.named_parameters(remove_duplicate=False) if p in parameters),
+        parameters=tuple(name for name, _ in named),
         buffers=tuple(n for n, b in model.named_buffers(remove_duplicate=False) if b in buffers),
         modules=tuple(n for n, m in model.named_modules(remove_duplicate=False) if m in modules),
         norm_layers=sum(isinstance(module, NORM_LAYERS) for module in modules),
         frozen_elements=sum(p.numel() for p in parameters),
         all_elements=sum(p.numel() for p in model.parameters()),
-        handles=tuple(module.register_forward_pre_hook(hold_in_eval) for module in modules),
+        learnable=tuple(name for name, p in named if p.requires_grad),
+    )
+
+
+def _within(
+    model: nn.Module, units: Sequence[Unit], numbers: Collection[int]
+) -> tuple[set[nn.Module], set[nn.Parameter], set[Tensor]]:
+    """The modules, parameters and buffers of units. Identity decides, not names: a tensor shared with another unit is
+    among them under each of its names."""
+    roots = [model.get_submodule(name) for number in numbers for name in units[number].modules]
+    return (
+        {module for root in roots for module in root.modules()},
+        {parameter for root in roots for parameter in root.parameters()},
+        {buffer for root in roots for buffer in root.buffers()},
     )
 
 

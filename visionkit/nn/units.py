@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from visionkit.nn.multiply_adds import COUNTED, counting_multiply_adds
 from visionkit.nn.receptive_field import Field, Seen, tracing
 from visionkit.types import Unit
-
-REGIONS = 300
-"""What a model that is fed by proposals is measured with: as many as the light ones that make their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +83,20 @@ class UnitRow:
         return f"{main} +{len(self.types) - 1}"
 
 
+Run = Callable[[nn.Module, Tensor], object]
+
+
+def _forward(network: nn.Module, images: Tensor) -> object:
+    return network(images)
+
+
 def unit_rows(
-    model: nn.Module, units: Sequence[Unit], image_size: int, frozen: Collection[int] = ()
+    model: nn.Module,
+    units: Sequence[Unit],
+    image_size: int,
+    frozen: Collection[int] = (),
+    *,
+    run: Run = _forward,
 ) -> tuple[UnitRow, ...]:
     """The table of a network's units, measured by one run on a black image.
 
@@ -98,8 +107,9 @@ def unit_rows(
         units: its units, names of modules as in `model`.
         image_size: H and W in pixels.
         frozen: numbers of the units to mark as frozen.
+        run: what is measured, called with the network and the image: its `forward` by itself where not given.
     """
-    maps, multiply_adds = _measure(model, units, image_size)
+    maps, multiply_adds = _measure(model, units, image_size, run)
     all_parameters = max(1, sum(p.numel() for p in model.parameters()))
     seen: set[nn.Parameter] = set()
     rows = []
@@ -137,7 +147,9 @@ def parameter_count(model: nn.Module, unit: Unit) -> int:
     return sum(p.numel() for p in parameters)
 
 
-def _measure(model: nn.Module, units: Sequence[Unit], image_size: int) -> tuple[list[list[MapRow]], Counter[nn.Module]]:
+def _measure(
+    model: nn.Module, units: Sequence[Unit], image_size: int, run: Run
+) -> tuple[list[list[MapRow]], Counter[nn.Module]]:
     """Everything each unit's last module returns, in the order of its calls, and the multiply-adds of each module."""
     found: list[list[MapRow]] = [[] for _ in units]
     handles = []
@@ -158,12 +170,7 @@ def _measure(model: nn.Module, units: Sequence[Unit], image_size: int) -> tuple[
                 last = model.get_submodule(unit.modules[-1])
                 # After the hooks of `tracing`, which run in the order in which they were registered.
                 handles += [module.register_forward_hook(record) for module in _called(last)]
-            # What no picture gives by itself: proposals, of the whole here, and detections, of which masks are said.
-            whole = torch.tensor([[0.0, 0, image_size, image_size]], device=device)
-            given = {"proposals": [whole.expand(REGIONS, 4)]} if getattr(model, "wants_proposals", False) else {}
-            outputs = model(images, **given)
-            if getattr(model, "says_masks", False):
-                model.predict(outputs, score=0.0)  # type: ignore[operator]
+            run(model, images)
     finally:
         for handle in handles:
             handle.remove()

@@ -6,15 +6,18 @@ Half precision is judged in single precision.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from visionkit.errors import ConfigError
 from visionkit.ops.boxes import box_iou, complete_iou, distance_iou, generalized_iou
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+AnyLoss = TypeVar("AnyLoss", bound=Callable[..., Tensor])
 
 IGNORE_INDEX = 255
 """The label of pixels that no one judges."""
@@ -109,6 +112,18 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: floa
     return -weight * (gamma * log_wrong).exp() * log_right
 
 
+def quality_focal_loss(logits: Tensor, targets: Tensor, beta: float = 2.0) -> Tensor:
+    """|t - p|^beta times binary cross-entropy, with p = sigmoid(logit): focal loss for targets that may lie between 0
+    and 1, as the quality of a match does; in [0, inf). Source: Li et al. 2020, Generalized Focal Loss, equation 2.
+
+    Args:
+        targets: floats in 0..1, or 0 and 1.
+        beta: how much less counts what is nearly right; 0 not at all.
+    """
+    full = _full(logits)
+    return (targets.to(full) - full.sigmoid()).abs().pow(beta) * bce_loss(full, targets)
+
+
 def hinge_loss(scores: Tensor, targets: Tensor) -> Tensor:
     """max(0, 1 - y s) with y = 1 where the target is 1, -1 where it is 0; in [0, inf).
 
@@ -122,7 +137,10 @@ def hinge_loss(scores: Tensor, targets: Tensor) -> Tensor:
     return (1 - (2 * targets.to(full) - 1) * full).clamp(min=0)
 
 
-SCORE_LOSSES: dict[str, Loss] = {"bce": bce_loss, "focal": focal_loss, "hinge": hinge_loss}
+QUALITY_LOSSES: dict[str, Loss] = {"bce": bce_loss, "quality-focal": quality_focal_loss}
+"""Those that take any target in 0..1."""
+
+SCORE_LOSSES: dict[str, Loss] = {**QUALITY_LOSSES, "focal": focal_loss, "hinge": hinge_loss}
 
 
 # One of K classes: [N, ...] from logits [N, K, ...] and labels [N, ...] -----------------------------------------------
@@ -172,6 +190,17 @@ LOSSES: dict[str, Loss] = {**BOX_LOSSES, **NUMBER_LOSSES, **SCORE_LOSSES, **CLAS
 """All of them; those above a line each take and give the same shapes, so any of these can stand for another."""
 
 
+def named_loss(losses: Mapping[str, AnyLoss], name: str, setting: str) -> AnyLoss:
+    """One of a dict of losses.
+
+    Raises:
+        ConfigError: it has none of that name.
+    """
+    if name not in losses:
+        raise ConfigError(f"{setting} must be one of {', '.join(losses)}, got {name}; choose one of these")
+    return losses[name]
+
+
 # Of dense detectors ---------------------------------------------------------------------------------------------------
 
 
@@ -195,12 +224,13 @@ def distribution_focal_loss(logits: Tensor, distances: Tensor) -> Tensor:
     return -(at_below * (1 - share_above) + at_above * share_above).mean(-1)
 
 
-def classification_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Weighted binary cross-entropy with soft targets, summed over classes: [A] from logits and targets [A, K].
+def classification_loss(logits: Tensor, targets: Tensor, weights: Tensor, loss: Loss = bce_loss) -> Tensor:
+    """A weighted loss with soft targets, summed over classes: [A] from logits and targets [A, K].
 
     Source: Feng et al. 2021, TOOD, equation 7: the target of a positive anchor is its match quality.
 
     Args:
         weights: [A]; 0 removes an anchor (ignored regions).
+        loss: of `QUALITY_LOSSES`.
     """
-    return bce_loss(logits, targets).sum(-1) * weights
+    return loss(logits, targets).sum(-1) * weights

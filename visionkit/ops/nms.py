@@ -75,11 +75,24 @@ def multiclass_nms(
     Returns:
         boxes f32 [M, 4], scores f32 [M] and labels i64 [M], best first.
     """
+    box, label, confidence = best_pairs(scores, score=score, candidates=candidates)
+    chosen = boxes[box] if boxes.ndim == 2 else boxes[box, label]
+    keep = nms_per_class(chosen, confidence, label, iou)[:max_det]
+    return chosen[keep], confidence[keep], label[keep]
+
+
+def best_pairs(scores: Tensor, *, score: float, candidates: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The (box, class) pairs that enter suppression: those of at least `score`; of more than `candidates`, the best.
+
+    Args:
+        scores: f32 [N, K].
+
+    Returns:
+        i64 [M] box, i64 [M] class and f32 [M] score of each.
+    """
     box, label = (scores >= score).nonzero().unbind(1)
     confidence = scores[box, label]
     if len(confidence) > candidates:
         confidence, best = confidence.topk(candidates)
         box, label = box[best], label[best]
-    chosen = boxes[box] if boxes.ndim == 2 else boxes[box, label]
-    keep = nms_per_class(chosen, confidence, label, iou)[:max_det]
-    return chosen[keep], confidence[keep], label[keep]
+    return box, label, confidence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,10 @@ from visionkit.ops.boxes import box_area
 
 CANONICAL_SIDE = 224
 CANONICAL_LEVEL = 4
+
+ADDITIONS_A_SCATTER = 32
+"""So many multiply-adds of a product of matrices take less time than one addition to a scattered place; some 70 take as
+long on a CPU."""
 
 Pooling = Literal["align", "pool"]
 
@@ -75,8 +79,68 @@ def roi_features(
         # Half precision is too coarse for pixels beyond 256, and the ops want one type.
         full = x.to(rois.dtype)
         if pooling == "align":
-            parts.append(roi_align(full, rois[place], size, 1 / stride, sampling))
+            aligned = _Aligned.apply if _wants_matrices(full, size, sampling) else roi_align
+            parts.append(aligned(full, rois[place], size, 1 / stride, sampling))
         else:
             parts.append(roi_pool(full, rois[place], size, 1 / stride))
         places.append(place)
     return torch.cat(parts)[torch.cat(places).argsort()]
+
+
+def _wants_matrices(x: Tensor, size: int, sampling: int) -> bool:
+    """Whether the gradient of a map [B, C, H, W] comes sooner by matrices: what both take for a channel of a region."""
+    if x.device.type != "cpu" or not (x.requires_grad and torch.is_grad_enabled()):
+        return False
+    height, width = x.shape[-2:]
+    scattered = 4 * (size * sampling) ** 2
+    return size * width * (size + height) <= ADDITIONS_A_SCATTER * scattered
+
+
+class _Aligned(torch.autograd.Function):
+    """`roi_align` of a small map, with its gradient as two products of matrices instead of a scatter.
+
+    Points are spread evenly along both sides of a box and read bilinearly, so that what a bin takes from a cell is the
+    product of a share by row and one by column: features = Y map X^T, and so the map's gradient is Y^T gradient X.
+    The compiled gradient adds to four cells for each point, channel and region, one by one; on a CPU that was nearly
+    half of a step of 512 regions on maps of 10 x 10.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rois: Tensor, size: int, scale: float, sampling: int) -> Tensor:
+        from torchvision.ops import roi_align  # noqa: PLC0415
+
+        ctx.save_for_backward(rois)
+        ctx.settings = x.shape, size, scale, sampling
+        aligned: Tensor = roi_align(x, rois, size, scale, sampling)
+        return aligned
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (rois,), (gradient,) = ctx.saved_tensors, gradients
+        (images, channels, height, width), size, scale, sampling = ctx.settings
+        left, top, right, bottom = (rois[:, 1:] * scale).unbind(1)
+        rows, columns = (
+            _shares(low, high, size, sampling, cells)
+            for low, high, cells in ((top, bottom, height), (left, right, width))
+        )
+        across = torch.bmm(gradient.flatten(1, 2), columns).unflatten(1, (channels, size))  # [R, C, size, W]
+        of_map = gradient.new_zeros((images, channels, height, width))
+        for b in range(images):
+            here = (rois[:, 0] == b).nonzero().squeeze(1)
+            by_row = across[here].transpose(1, 2).reshape(-1, channels * width)
+            whole = rows[here].reshape(-1, height).T @ by_row  # [H, C * W]
+            of_map[b] = whole.view(height, channels, width).transpose(0, 1)
+        return of_map, None, None, None, None
+
+
+def _shares(low: Tensor, high: Tensor, size: int, sampling: int, cells: int) -> Tensor:
+    """What each of `cells` cells gives to each bin along one side of boxes from `low` to `high` [R], in cells:
+    [R, size, cells]."""
+    length = (high - low).clamp(min=1)
+    steps = (torch.arange(size * sampling, device=low.device, dtype=low.dtype) + 0.5) / (size * sampling)
+    points = low[:, None] + length[:, None] * steps
+    inside = (points >= -1) & (points <= cells)
+    cell = torch.arange(cells, device=low.device, dtype=low.dtype)
+    weights = (1 - (points.clamp(0, cells - 1)[..., None] - cell).abs()).clamp(min=0) * inside[..., None]
+    by_bin: Tensor = weights.unflatten(1, (size, sampling)).mean(2)
+    return by_bin

@@ -1,6 +1,7 @@
 """Losses of semantic segmentation, by name, and sums of them: from logits and a label for each pixel to a number.
 
-Each is a mean: over the pixels that are judged, or over the classes among them. So they can be added with weights that
+Each is a mean: over the pixels that are judged, or over the classes among them. (Where several processes share a batch,
+Dice and Lovász are of each one's own pixels: they are no sums.) So they can be added with weights that
 mean the same in every image size. With nothing to judge they are 0.
 """
 
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from visionkit.errors import ConfigError
+from visionkit.ops.global_count import global_count
 from visionkit.ops.losses import IGNORE_INDEX, cross_entropy_loss, dice_loss
 
 SemanticLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -43,9 +45,9 @@ def _weighted_mean(losses: Tensor, labels: Tensor, weights: Tensor | None) -> Te
     """Of losses that are 0 where nothing is judged."""
     judged = labels != IGNORE_INDEX
     if weights is None:
-        return losses.sum() / judged.sum().clamp(min=1)
+        return losses.sum() / global_count(judged.sum()).clamp(min=1)
     each = weights.to(losses)[labels.where(judged, 0)] * judged
-    return (losses * each).sum() / each.sum().clamp(min=torch.finfo(losses.dtype).tiny)
+    return (losses * each).sum() / global_count(each.sum()).clamp(min=torch.finfo(losses.dtype).tiny)
 
 
 def mean_dice(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -98,7 +100,7 @@ def _by_class(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _mean_of_classes(losses: Tensor, weights: Tensor | None) -> Tensor:
     """[N] -> [], by weight; 0 of none."""
     each = torch.ones_like(losses) if weights is None else weights.to(losses)
-    return (losses * each).sum() / each.sum().clamp(min=torch.finfo(losses.dtype).tiny)
+    return (losses * each).sum() / global_count(each.sum()).clamp(min=torch.finfo(losses.dtype).tiny)
 
 
 SEMANTIC_LOSSES: dict[str, SemanticLoss] = {
