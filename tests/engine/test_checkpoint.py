@@ -280,8 +280,13 @@ def test_a_damaged_state_falls_back_to_the_previous(tmp_path: Path, how: str) ->
     path = tmp_path / "state.pt"
     save_state(path, {"step": 1})
     save_state(path, {"step": 2})
+    said: list[str] = []
+    assert load_state(path, said.append) == {"step": 2}
+    assert said == []
     damage(path, how)
-    assert load_state(path) == {"step": 1}
+    assert load_state(path, said.append) == {"step": 1}
+    why = "is missing" if how == "missing" else "is damaged: its content does not match its SHA-256"
+    assert said == [f"{path} {why}; going on from the state before it, {previous_state(path)}"]
 
 
 @pytest.mark.parametrize("how", ["missing", "empty", "truncated", "a flipped bit", "foreign"])
@@ -381,3 +386,23 @@ def test_a_pickle_named_as_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
         load_weights(path)
     assert not trace.exists()
+
+
+# A full disk ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_a_full_disk_leaves_the_old_state_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.pt"
+    save_state(path, {"step": 1})
+    usual = open
+
+    def onto_a_full_disk(file: Any, mode: str = "r", **how: Any) -> Any:
+        return usual("/dev/full" if mode == "wb" else file, mode, **how)
+
+    monkeypatch.setattr("builtins.open", onto_a_full_disk)
+    with pytest.raises(OSError, match="No space left on device"):
+        save_state(path, {"step": 2, "weights": torch.zeros(100_000)})
+    monkeypatch.undo()
+    assert load_state(path) == {"step": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]

@@ -77,3 +77,33 @@ def test_without_onednn_there_is_no_bf16_and_no_error(monkeypatch: pytest.Monkey
 def test_has_bf16_answers_for_every_device() -> None:
     assert has_bf16(CPU) in {True, False}
     assert has_bf16(torch.device("mps")) is False
+
+
+def test_of_several_devices_each_process_takes_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose_device("cuda:1,3") == torch.device("cuda", 3)
+    assert choose_device("cuda") == choose_device("auto") == torch.device("cuda", 1)
+    with pytest.raises(
+        UsageError, match="device 'cuda:2' is 1 device, each needs a process of its own and here are 2;"
+    ):
+        choose_device("cuda:2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    with pytest.raises(UsageError, match="device 'cuda' is 4 devices, each needs a process of its own and here are 8;"):
+        choose_device("cuda")
+
+
+def test_several_devices_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    with pytest.raises(UsageError) as error:
+        choose_device("cuda:0,1")
+    assert str(error.value) == (
+        "device 'cuda:0,1' is 2 devices, each needs a process of its own and here is 1; start 2 by torchrun "
+        "--nproc-per-node 2 -m visionkit finetune"
+    )
+    with pytest.raises(UsageError, match="device 'cuda:0,2' is not here"):
+        choose_device("cuda:0,2")

@@ -32,7 +32,7 @@ class Says(nn.Module):
         self.detections = Detections(rows[:, :4], rows[:, 4], rows[:, 5].long())
         self.asked: list[dict[str, Any]] = []
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, **given: Any) -> Tensor:
         assert torch.is_inference_mode_enabled()
         assert not images.requires_grad
         return images
@@ -71,7 +71,7 @@ def test_all_that_coco_may_rank_is_kept() -> None:
     model = Says()
     assert rows_of(model, batch(1, frame=HALF), batch(2, frame=HALF)) == []
     # Nothing of suppression: that is the model's own.
-    asked = {"score": EVALUATION_SCORE, "max_det": EVALUATION_MAX_DET}
+    asked = {"score": EVALUATION_SCORE, "max_det": EVALUATION_MAX_DET, "masks": False}
     assert model.asked == [asked, asked]
     assert EVALUATION_SCORE <= 0.001
     assert EVALUATION_MAX_DET >= 100  # COCO's own limit
@@ -85,7 +85,6 @@ def test_an_overlap_that_is_asked_for_wins() -> None:
 
 def test_masks_are_asked_for_by_name_and_pasted_in_original_pixels() -> None:
     model = Says((8, 20, 24, 40, 0.75, 1), (-4, 20, 8, 40, 0.5, 0))
-    model.says_masks = True
     found = model.detections
     model.detections = replace(found, masks=torch.ones(2, 4, 4))
     first, second = rows_of(model, batch(1, frame=HALF), masks=True)

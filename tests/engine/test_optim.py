@@ -11,10 +11,12 @@ from torch import nn
 from visionkit.engine.optim import (
     TORCH_OPTIMIZERS,
     build_optimizer,
+    learn_also,
     parameter_groups,
     set_learning_rate,
     shape_gradients,
 )
+from visionkit.engine.parameter_groups import Rule, parameter_rules
 from visionkit.engine.settings import OPTIMIZER_DEFAULTS, OptimizerName, TrainSettings
 
 
@@ -230,3 +232,89 @@ def test_a_parameter_without_a_gradient_stays_without() -> None:
     model.bias.grad = torch.ones(1)
     shape_gradients(build_optimizer(model, given), given)
     assert model.weight.grad is None
+
+
+# Rates of groups, and groups that come later --------------------------------------------------------------------------
+
+
+def test_groups_learn_at_their_share_of_the_rate_through_the_whole_schedule() -> None:
+    model = small_model()
+    rules = {name: Rule("first" if name.startswith("0.") else "rest", 0.1 if name.startswith("0.") else 1.0, 0.05)
+             for name, _ in model.named_parameters()}  # fmt: skip
+    for name in ("muon", "adamw"):
+        optimizer = build_optimizer(model, TrainSettings(optimizer=name, lr=0.5), rules)  # type: ignore[arg-type]
+        for lr in (0.2, 0.1):
+            set_learning_rate(optimizer, lr)
+            found = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+            assert found[id(model[0].weight)] == pytest.approx(lr * 0.1)
+            assert found[id(model[3].bias)] == lr
+
+
+def matrices() -> nn.Sequential:
+    """Two layers that Muon is for, and a predictor."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8, bias=False), nn.Linear(8, 8, bias=False), nn.Linear(8, 2))
+
+
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+def test_parameters_join_in_groups_of_their_own_and_leave_the_others_as_they_are(name: OptimizerName) -> None:
+    model, told = matrices(), TrainSettings(optimizer=name)
+    rules = parameter_rules(model, told)
+    model[0].requires_grad_(False)
+    optimizer = build_optimizer(model, told, rules)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(torch.ones(3, 6)).square().sum().backward()
+        optimizer.step()
+
+    step()
+    before = copy.deepcopy(optimizer.state_dict())
+    model[0].requires_grad_(True)
+    learn_also(optimizer, model, rules, ["0.weight"])
+    after = optimizer.state_dict()
+    known = len(before["param_groups"])
+    assert after["param_groups"][:known] == before["param_groups"]
+    for number, state in before["state"].items():
+        now = after["state"][number]
+        assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(now[key])) for key, value in state.items())
+    (group,) = optimizer.param_groups[known:]
+    assert group["params"] == [model[0].weight]
+    assert group["weight_decay"] == told.weight_decay
+    assert group.get("orthogonal", True)  # a hidden matrix, where it is Muon that learns
+    weight = model[0].weight.clone()
+    step()
+    assert not torch.equal(model[0].weight, weight)
+    learn_also(optimizer, model, rules, ["0.weight", "1.weight"])  # both are there
+    assert len(optimizer.param_groups) == known + 1
+
+
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+def test_an_optimizer_with_groups_that_came_later_is_restored_and_goes_on(name: OptimizerName) -> None:
+    told = TrainSettings(optimizer=name)
+
+    def begun() -> tuple[nn.Sequential, torch.optim.Optimizer]:
+        model = matrices()
+        model[0].requires_grad_(False)
+        return model, build_optimizer(model, told)
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        model(torch.ones(3, 6)).square().sum().backward()
+        optimizer.step()
+
+    def thaw(model: nn.Sequential, optimizer: torch.optim.Optimizer) -> None:
+        model[0].requires_grad_(True)
+        learn_also(optimizer, model, parameter_rules(model, told), ["0.weight"])
+
+    model, optimizer = begun()
+    step(model, optimizer)
+    thaw(model, optimizer)
+    step(model, optimizer)
+    again, restored = begun()
+    thaw(again, restored)
+    again.load_state_dict(model.state_dict())
+    restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    step(model, optimizer)
+    step(again, restored)
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), again.parameters(), strict=True))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from visionkit.engine.schedule import SCHEDULES, cosine_with_warmup, one_cycle
 from visionkit.engine.settings import ScheduleName, TrainSettings
-from visionkit.engine.train import _learning_rate
+from visionkit.engine.steps import learning_rate
 
 
 def test_warmup_by_hand() -> None:
@@ -88,6 +88,6 @@ def test_law_every_share_is_above_0_and_1_is_reached_at_most(name: str, total: i
 @pytest.mark.parametrize("name", get_args(ScheduleName))
 def test_the_loop_takes_the_schedule_of_the_settings(name: ScheduleName) -> None:
     settings = TrainSettings(epochs=10, lr=0.5, warmup_epochs=1, final_lr=0.1, schedule=name)
-    rates = [_learning_rate(step, 100, settings) for step in (0, 20, 60, 99)]
+    rates = [learning_rate(step, 100, settings) for step in (0, 20, 60, 99)]
     schedule = SCHEDULES[name]
     assert rates == [0.5 * schedule(step, total=100, warmup=10, final=0.1) for step in (0, 20, 60, 99)]

@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from visionkit.build import build_model
 from visionkit.classes import ClassTable
+from visionkit.config import Recipe
 from visionkit.engine.torch_backend import TorchBackend
 from visionkit.predict.backend import RawClasses
 from visionkit.types import ClassScores, Detections
@@ -109,3 +111,26 @@ def test_an_overlap_that_no_one_gives_is_the_model_s_own() -> None:
     for iou in (None, 0.3):
         backend.run(np.zeros((1, 8, 8, 3), np.uint8), score=0.1, iou=iou, max_det=5)
     assert asked == [{"score": 0.1, "max_det": 5}, {"score": 0.1, "max_det": 5, "iou": 0.3}]
+
+
+def test_what_runs_is_a_folded_copy_and_exact_is_the_model_itself() -> None:
+    recipe = Recipe(imgsz=64)
+    model = build_model(recipe, CLASSES).eval()
+    with torch.no_grad():  # an untrained head is nowhere sure of anything
+        for predictor in model.head.class_predictors:
+            predictor.weight.normal_(std=0.5, generator=torch.Generator().manual_seed(0))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    found = {}
+    for exact in (False, True):
+        backend = TorchBackend(
+            model, CLASSES, image_size=64, device=torch.device("cpu"), amp=False, name="", sha256="", exact=exact
+        )
+        assert (backend.model is model) is exact
+        assert any(isinstance(module, nn.BatchNorm2d) for module in backend.model.modules()) is exact
+        found[exact] = backend.run(images, score=0.01, iou=0.7, max_det=50)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    for quick, slow in zip(found[False], found[True], strict=True):
+        assert len(quick.scores) == len(slow.scores) > 10
+        np.testing.assert_allclose(quick.scores, slow.scores, atol=1e-5)
+        np.testing.assert_allclose(quick.boxes, slow.boxes, atol=1e-2)

@@ -28,7 +28,7 @@ class Toy(nn.Module):
         torch.manual_seed(0)
         self.layers = nn.Sequential(nn.Linear(12, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 1))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, **given: Any) -> Tensor:
         return self.layers(images.flatten(1)).squeeze(1)
 
     def loss(self, outputs: Tensor, targets: Sequence[Target]) -> Losses:
@@ -401,7 +401,7 @@ class Breaking(Toy):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_state(value: float) -> None:
-    settings = TrainSettings(epochs=3, save_minutes=0, lr=0.01)
+    settings = TrainSettings(epochs=3, save_minutes=0, lr=0.01, max_skipped=1)
     saved: list[dict[str, Any]] = []
     model = Breaking(at=4, value=value)
     state = TrainingState.begin(model, settings, 2)
@@ -424,7 +424,7 @@ def test_deterministic_algorithms_are_asked_for_within_the_run_only() -> None:
     seen: list[bool] = []
 
     class Looking(Toy):
-        def forward(self, images: Tensor) -> Tensor:
+        def forward(self, images: Tensor, **given: Any) -> Tensor:
             seen.append(torch.are_deterministic_algorithms_enabled())
             return super().forward(images)
 
@@ -433,5 +433,5 @@ def test_deterministic_algorithms_are_asked_for_within_the_run_only() -> None:
     assert seen == [True, True]
     assert not torch.are_deterministic_algorithms_enabled()
     with pytest.raises(VisionkitError):
-        run(TrainSettings(epochs=1), model=Breaking(at=1, value=float("nan")))
+        run(TrainSettings(epochs=1, max_skipped=1), model=Breaking(at=1, value=float("nan")))
     assert not torch.are_deterministic_algorithms_enabled()

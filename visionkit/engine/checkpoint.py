@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,18 +116,26 @@ def previous_state(path: Path) -> Path:
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
-def load_state(path: Path) -> dict[str, Any]:
+def load_state(path: Path, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """The newest whole state at `path`: it, or the previous one if it is missing or damaged.
 
     Only tensors and plain values are unpickled; nothing in the file is ever run.
 
+    Args:
+        say: told, in a line, that the previous one is taken and why.
+
     Raises:
         CheckpointError: neither is there and whole, or one holds something else.
     """
-    for candidate in (path, previous_state(path)):
+    previous = previous_state(path)
+    for candidate in (path, previous):
         state = _read_state(candidate)
-        if state is not None:
-            return state
+        if state is None:
+            continue
+        if candidate == previous:
+            why = "is damaged: its content does not match its SHA-256" if path.is_file() else "is missing"
+            say(f"{path} {why}; going on from the state before it, {previous}")
+        return state
     raise CheckpointError(f"no whole training state at {path}; only a run folder with a state.pt can be resumed")
 
 

@@ -2,34 +2,60 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import cv2
 import torch
 
+from visionkit.engine.distributed import local_rank, processes_here
 from visionkit.errors import UsageError
+
+_NUMBER = "(0|[1-9][0-9]{0,2})"
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps` as a device that is really there.
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps` as a device that is really there; of several, as `cuda:0,1` names them,
+    or `auto` and `cuda` where torchrun started several processes here, the one for this process.
 
     Raises:
-        UsageError: the name is none of these, or there is no such device here.
+        UsageError: the name is none of these, there is no such device here, or several are named for one process.
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return _of_this_process("cuda", [])
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|mps|cuda(:(0|[1-9][0-9]{0,2}))?", name):
+    if not re.fullmatch(rf"cpu|mps|cuda(:{_NUMBER}(,{_NUMBER})*)?", name):
         raise UsageError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}; use --device auto")
-    kind, _, number = name.partition(":")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+    kind, _, said = name.partition(":")
+    numbers = [int(number) for number in said.split(",") if number]
+    if kind == "cuda" and max(numbers, default=0) >= torch.cuda.device_count():
         raise UsageError(f"device {name!r} is not here, {torch.cuda.device_count()} CUDA devices are; use --device cpu")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UsageError("device 'mps' is not here; use --device cpu")
-    return torch.device(name)
+    return _of_this_process(name, numbers) if kind == "cuda" else torch.device(name)
+
+
+def _of_this_process(name: str, numbers: Sequence[int]) -> torch.device:
+    """Of the CUDA devices with these numbers, or of all, the one for this process of those that torchrun started here.
+
+    Raises:
+        UsageError: there are more devices than processes, or the other way round.
+    """
+    here = processes_here()
+    if here == 1 and len(numbers) < 2:
+        return torch.device("cuda", *numbers)
+    numbers = numbers or range(torch.cuda.device_count())
+    if len(numbers) < here or (here == 1 and "LOCAL_RANK" not in os.environ):
+        raise UsageError(
+            f"device {name!r} is {len(numbers)} device{'s' * (len(numbers) != 1)}, each needs a process of its own and "
+            f"here {'is 1' if here == 1 else f'are {here}'}; start {len(numbers)} by torchrun --nproc-per-node "
+            f"{len(numbers)} -m visionkit finetune"
+        )
+    return torch.device("cuda", numbers[local_rank()])
 
 
 def use_threads(count: int) -> None:

@@ -19,6 +19,7 @@ from visionkit.metrics.classification import ClassificationScores, classificatio
 from visionkit.metrics.coco_map import CocoScores, coco_scores
 from visionkit.metrics.mean_iou import MapCounts, SegmentationScores
 from visionkit.metrics.task_scores import TaskScores
+from visionkit.predict.maps import labels_in_pixels
 from visionkit.predict.masks import pasted_masks
 from visionkit.types import Batch, Detections, Task
 
@@ -53,14 +54,15 @@ def detect_batches(
         `{"image_id", "category_id", "bbox": [x, y, w, h], "score"[, "segmentation"]}` in original pixels.
     """
     rows: list[dict[str, Any]] = []
-    asked: dict[str, Any] = {"masks": masks} if getattr(model, "says_masks", False) else {}
-    asked |= {} if iou is None else {"iou": iou}
+    own = {} if iou is None else {"iou": iou}
     for batch in batches:
         images = batch.images.to(device, non_blocking=True)
-        given = {} if batch.proposals is None else {"proposals": [boxes.to(device) for boxes in batch.proposals]}
+        proposals = None if batch.proposals is None else [boxes.to(device) for boxes in batch.proposals]
         with precision(device, amp):
-            outputs = model(images, **given)
-        found = model.predict(outputs, score=EVALUATION_SCORE, max_det=EVALUATION_MAX_DET, **asked)  # type: ignore[operator]
+            outputs = model(images, proposals=proposals)
+        found = model.predict(  # type: ignore[operator]
+            outputs, score=EVALUATION_SCORE, max_det=EVALUATION_MAX_DET, masks=masks, **own
+        )
         for image_id, frame, detections in zip(batch.image_ids, batch.frames, found, strict=True):
             rows.extend(_rows(image_id, frame, detections, classes))
         on_images(len(images))
@@ -129,7 +131,7 @@ def segment_batches(
         with precision(device, amp):
             outputs = model(images)
         for frame, said in zip(batch.frames, model.predict(outputs), strict=True):  # type: ignore[operator]
-            yield frame.map_to_original(said.labels.cpu().numpy())
+            yield labels_in_pixels(said.scores.float().cpu().numpy(), frame)
         on_images(len(images))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from visionkit.metrics.task_scores import TaskScores
 
@@ -39,6 +40,15 @@ class EvaluationProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class ImagesDone:
+    """Some images of a single pass are through; `what` is done to them in a word, such as `fitting`."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class EpochDone:
     """One epoch. `scores` where it ended in an evaluation; `best` whether they are the best so far. `images_per_second`
     counts the training alone; `elapsed` are all seconds since this process began the run or went on with it."""
@@ -51,6 +61,40 @@ class EpochDone:
     elapsed: float
     scores: TaskScores | None
     best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Thawed:
+    """Units learn from the beginning of this epoch on, counted from 1; until then they kept their bytes, of which this
+    is the SHA-256."""
+
+    epoch: int
+    units: tuple[str, ...]
+    sha256: str
+
+    def sentence(self) -> str:
+        """`Thawed at the beginning of epoch 5: 2 units, unchanged until then: SHA-256 ... before and after`."""
+        units = f"{len(self.units)} unit{'s' * (len(self.units) != 1)}"
+        return (
+            f"Thawed at the beginning of epoch {self.epoch}: {units}, unchanged until then: SHA-256 {self.sha256} "
+            "before and after"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StepSkipped:
+    """A step was not taken, because its loss, or its gradient, was not finite; weights are what they were.
+
+    `batch` is the last of the step, counted from 1 as `epoch` is; `in_a_row` counts this one too."""
+
+    epoch: int
+    batch: int
+    what: Literal["loss", "gradient"]
+    in_a_row: int
+
+    def sentence(self) -> str:
+        """`Skipped the step at epoch 2, batch 7: its loss is not finite`."""
+        return f"Skipped the step at epoch {self.epoch}, batch {self.batch}: its {self.what} is not finite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +113,7 @@ class Stopped:
     metric: str = "AP"
 
 
-Event = DownloadProgress | StepDone | EvaluationProgress | EpochDone | Saved | Stopped
+Event = (
+    DownloadProgress | StepDone | StepSkipped | EvaluationProgress | ImagesDone | EpochDone | Thawed | Saved | Stopped
+)
 Listener = Callable[[Event], None]

@@ -2,40 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from visionkit.engine.muon import Muon
+from visionkit.engine.parameter_groups import LAST, Rule, parameter_rules
 from visionkit.engine.settings import TrainSettings
 
+Groups = list[dict[str, Any]]
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters that learn, in two groups: those that decay, and norms and biases, which do not.
+
+def parameter_groups(model: nn.Module, weight_decay: float, rules: Mapping[str, Rule] | None = None) -> Groups:
+    """Parameters that learn, by how they do: for each rate those that decay, then norms and biases, which do not.
 
     Decaying a norm's scale or any bias only fights the data (He et al. 2018, Bag of Tricks, section 3.1). A parameter
     without gradient, frozen or unused, is in no group: no decay and no momentum can reach it.
+
+    Args:
+        weight_decay: of what no rule speaks of.
+        rules: by name of parameter; `lr_factor` of a group is its rule's.
     """
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for parameter in model.parameters():
+    return _grouped(dict(model.named_parameters()), rules or {}, Rule(LAST, 1.0, weight_decay))
+
+
+def _grouped(parameters: Mapping[str, nn.Parameter], rules: Mapping[str, Rule], otherwise: Rule) -> Groups:
+    by_rate: dict[tuple[float, float], tuple[list[nn.Parameter], list[nn.Parameter]]] = {}
+    for name, parameter in parameters.items():
         if parameter.requires_grad:
+            rule = rules.get(name, otherwise)
+            decayed, plain = by_rate.setdefault((rule.lr_factor, rule.weight_decay), ([], []))
             (decayed if parameter.ndim > 1 else plain).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    return [
+        {"params": params, "weight_decay": decay, "lr_factor": factor}
+        for (factor, weight_decay), (decayed, plain) in by_rate.items()
+        for params, decay in ((decayed, weight_decay), (plain, 0.0))
+        if params
+    ]
 
 
-def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """The optimizer over everything in the model that learns; call it after freezing."""
-    groups = parameter_groups(model, settings.weight_decay)
+def build_optimizer(
+    model: nn.Module, settings: TrainSettings, rules: Mapping[str, Rule] | None = None
+) -> torch.optim.Optimizer:
+    """The optimizer over everything in the model that learns; call it after freezing.
+
+    Args:
+        rules: of all parameters; those of the settings where not given.
+    """
+    rules = parameter_rules(model, settings) if rules is None else rules
+    groups = parameter_groups(model, settings.weight_decay, rules)
     if settings.optimizer == "muon":
         return Muon(_apart(groups, hidden_matrices(model)), lr=settings.lr, betas=(settings.momentum, 0.999))
     return TORCH_OPTIMIZERS[settings.optimizer](groups, settings)
 
 
-Groups = list[dict[str, Any]]
+def learn_also(
+    optimizer: torch.optim.Optimizer, model: nn.Module, rules: Mapping[str, Rule], names: Collection[str]
+) -> None:
+    """Add parameters that have thawed, in groups of their own: those that are there keep theirs, and their state.
+
+    Args:
+        rules: of all parameters that are added.
+        names: theirs; what the optimizer has already, and what gets no gradient, stays as it is.
+    """
+    known = {p for group in optimizer.param_groups for p in group["params"]}
+    added = {name: p for name, p in model.named_parameters() if name in names and p not in known}
+    groups = _grouped(added, rules, Rule(LAST, 1.0, 0.0))
+    if isinstance(optimizer, Muon):
+        groups = _apart(groups, hidden_matrices(model))
+    keys = set(optimizer.param_groups[0])
+    for group in groups:
+        optimizer.add_param_group(group)
+        # Restored, an optimizer has further defaults; bytes must not tell whether it was.
+        for key in set(group) - keys:
+            del group[key]
+    if isinstance(optimizer, torch.optim.Adagrad) and groups:
+        # Older versions of torch give it its sums only when it is made.
+        optimizer.state.update(torch.optim.Adagrad(groups, **optimizer.defaults).state)
 
 
 def _nesterov(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
@@ -90,17 +135,22 @@ def _apart(groups: list[dict[str, Any]], matrices: Sequence[Tensor]) -> list[dic
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Each group learns at its own share of `lr`."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        # A state saved before groups had rates of their own knows no share.
+        group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
 @torch.no_grad()
-def shape_gradients(optimizer: torch.optim.Optimizer, settings: TrainSettings) -> None:
+def shape_gradients(optimizer: torch.optim.Optimizer, settings: TrainSettings) -> Tensor:
     """Between backward and step: add the gradients of the penalties, then cut to the largest value and norm, in place.
 
     The penalties are `l1 * sum |w| + l2 / 2 * sum w²` over all weights that are not of norms or biases; L1 after
     Tibshirani 1996, Regression Shrinkage and Selection via the Lasso. Clipping: Pascanu et al. 2013, On the Difficulty
     of Training Recurrent Neural Networks, algorithm 1.
+
+    Returns:
+        [], the norm of the whole gradient before it was cut; finite where all of it is.
     """
     learning = [p for group in optimizer.param_groups for p in group["params"]]
     if settings.l1 or settings.l2:
@@ -109,4 +159,4 @@ def shape_gradients(optimizer: torch.optim.Optimizer, settings: TrainSettings) -
                 p.grad.add_(p.sign(), alpha=settings.l1).add_(p, alpha=settings.l2)
     if settings.clip_value:
         nn.utils.clip_grad_value_(learning, settings.clip_value)
-    nn.utils.clip_grad_norm_(learning, settings.clip_norm)
+    return nn.utils.clip_grad_norm_(learning, settings.clip_norm)

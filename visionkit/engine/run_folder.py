@@ -62,6 +62,11 @@ class RunFolder:
         return self.root / "first_batch.png"
 
     @property
+    def broken_batch(self) -> Path:
+        """The batch that training broke at, where it did: see `engine.broken_batch`."""
+        return self.root / "broken_batch.safetensors"
+
+    @property
     def tensorboard(self) -> Path:
         """The folder of TensorBoard's files, where they are asked for."""
         return self.root / "tensorboard"

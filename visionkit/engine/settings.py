@@ -23,6 +23,16 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, float]] = {
 scale by the learning rate or divide by its size, so a much lower one does as much."""
 
 
+class GroupRule(BaseModel):
+    """Parameters that learn in a way of their own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    match: str = Field(min_length=1, description="glob over the names of parameters, or name or glob of units")
+    lr: float = Field(1.0, gt=0, description="their learning rate, as a share of train.lr")
+    weight_decay: float | None = Field(None, ge=0, description="theirs, but of norms and biases; none: that of all")
+
+
 class TrainSettings(BaseModel):
     """How long, how fast and how carefully to train. Every value has the unit its description names."""
 
@@ -41,6 +51,21 @@ class TrainSettings(BaseModel):
         gt=0,
         description="highest learning rate; 0.01 for sgd, momentum, nesterov and adagrad, 0.001 for adam and rmsprop, "
         "1 for adadelta",
+    )
+    lr_backbone: float | None = Field(
+        None, gt=0, description="highest learning rate of the backbone; none: that of all others"
+    )
+    loaded_rate: float = Field(
+        1.0, gt=0, description="learning rate of what was loaded, as a share of that of layers which start fresh"
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="learning rate of each unit of the backbone, as a share of that of the unit behind it",
+    )
+    groups: tuple[GroupRule, ...] = Field(
+        (), description="rules of match, lr and weight_decay for parameters; the first that matches decides"
     )
     final_lr: float = Field(0.02, ge=0, le=1, description="where the learning rate ends, as a share of lr")
     schedule: ScheduleName = Field(
@@ -76,6 +101,14 @@ class TrainSettings(BaseModel):
     amp: bool = Field(True, description="bf16 autocast where the hardware has it")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of weights, order and augmentation")
     save_minutes: float = Field(5.0, ge=0, description="minutes between states saved within an epoch")
+    max_skipped: int = Field(
+        10,
+        ge=1,
+        description="steps in a row that are skipped because their loss or gradient is not finite, until the run stops",
+    )
+    sync_batchnorm: bool = Field(
+        False, description="batch statistics of the whole batch, where several processes each have a part of it"
+    )
 
     @model_validator(mode="before")
     @classmethod

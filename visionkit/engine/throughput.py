@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
+from visionkit.engine.distributed import TorchProcesses
 from visionkit.engine.events import Event, StepDone
 from visionkit.engine.settings import TrainSettings
 from visionkit.engine.train import TrainingBatches, TrainingState, train
@@ -116,6 +117,7 @@ def time_steps(
     prefetched: int,
     seconds: float,
     clock: Clock = time.monotonic,
+    processes: TorchProcesses | None = None,
 ) -> StepTimes:
     """Train for a while and see how long a batch takes: loading, forward, backward, optimizer, weight average.
 
@@ -127,7 +129,12 @@ def time_steps(
         prefetched: batches that the loader keeps ready.
         seconds: to time; as long again at most goes before.
         clock: gives seconds.
+        processes: who else learns from each batch, in the same call: they end after the same step.
     """
+
+    def agreed(mine: bool) -> bool:
+        return mine if processes is None else processes.any(mine)
+
     began = clock()
     arrived: list[float] = []
     counted = 0
@@ -139,9 +146,9 @@ def time_steps(
             return
         if since is not None:
             counted += 1
-            if clock() - since >= seconds or event.batch == available:
+            if agreed(clock() - since >= seconds or event.batch == available):
                 raise _EnoughError
-        elif event.batch >= prefetched + 3 or clock() - began >= seconds or event.batch == available - 1:
+        elif agreed(event.batch >= prefetched + 3 or clock() - began >= seconds or event.batch == available - 1):
             _finish_queue(device)
             since = clock()
 
@@ -156,6 +163,7 @@ def time_steps(
             save_state=lambda state: None,
             save_epoch=_never,
             listen=listen,
+            processes=processes,
         )
     except _EnoughError:
         _finish_queue(device)
@@ -200,13 +208,14 @@ def time_epoch_ends(
     save_state: Callable[[TrainingState], None],
     save_epoch: Callable[[TrainingState, TaskScores | None, bool], None],
     clock: Clock = time.monotonic,
+    processes: TorchProcesses | None = None,
 ) -> EpochEndTimes:
     """Go through three epochs of one batch: the first ends without an evaluation, the second with one, which also
     loads and starts what evaluations need, and the third is the one that is timed.
 
     Args:
         state: of a model that is not needed afterwards.
-        evaluate, save_state, save_epoch: as `train` takes them.
+        evaluate, save_state, save_epoch, processes: as `train` takes them.
         clock: gives seconds.
     """
     times: dict[str, list[float]] = {"evaluate": [], "save_state": [], "save_epoch": []}
@@ -229,6 +238,7 @@ def time_epoch_ends(
         save_state=timed("save_state", save_state),
         save_epoch=timed("save_epoch", save_epoch),
         listen=lambda event: None,
+        processes=processes,
     )
     state_file = times["save_state"][-1]
     return EpochEndTimes(

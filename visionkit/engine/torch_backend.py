@@ -12,6 +12,7 @@ from torch import nn
 
 from visionkit.classes import ClassTable
 from visionkit.engine.device import precision
+from visionkit.nn.fold import folded
 from visionkit.predict.backend import Raw, RawClasses, RawDetections, RawMap
 from visionkit.types import ClassScores, Detections, SegmentationMap, Task
 
@@ -20,9 +21,11 @@ class TorchBackend:
     """A `visionkit.predict.backend.Backend` around a torch model.
 
     Args:
-        model: in eval mode; moved to `device`.
+        model: in eval mode. What runs is a copy of it on `device` whose batch norms are folded into the convolutions;
+            where it has none, or `exact`, it itself is moved there.
         image_size: side in pixels of the square images that `run` takes.
         amp: bf16 autocast where the hardware has it.
+        exact: run layer by layer, as training and evaluation do.
     """
 
     def __init__(
@@ -35,7 +38,9 @@ class TorchBackend:
         amp: bool,
         name: str,
         sha256: str,
+        exact: bool = False,
     ) -> None:
+        model = model if exact else folded(model)
         self.model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.classes = classes
         self.image_size = image_size
@@ -67,7 +72,7 @@ def _raw_classes(said: ClassScores) -> Raw:
 
 
 def _raw_map(said: SegmentationMap) -> Raw:
-    return RawMap(said.labels.cpu().numpy())
+    return RawMap(said.scores.float().cpu().numpy())
 
 
 RAW: dict[Task, Callable[[Any], Raw]] = {"detect": _raw_detections, "classify": _raw_classes, "segment": _raw_map}
