@@ -242,6 +242,11 @@ def test_all_problems_come_in_one_line() -> None:
             {"backbone": "resnet"},
             f"backbone = 'resnet': input should be one of {BACKBONE_CHOICES}",
         ),
+        (
+            {"form": "retinanet_resnet50_fpn", "model": "retinanet"},
+            "form = 'retinanet_resnet50_fpn': input goes with model retinanet and backbone resnet50, these are "
+            "retinanet and csp-light",
+        ),
         ({"augment": "hevy"}, "augment = 'hevy': input should be 'none', 'light' or 'heavy'"),
         ({"imgsz": 0}, "imgsz = 0: input should be greater than or equal to 32"),
         ({"train.epochs": 0}, "train.epochs = 0: input should be greater than or equal to 1"),

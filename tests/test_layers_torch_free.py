@@ -11,6 +11,7 @@ import pytest
 ROOMS = [
     *("visionkit", "visionkit.errors", "visionkit.classes", "visionkit.result", "visionkit.imaging"),
     *("visionkit.formats", "visionkit.metrics", "visionkit.predict", "visionkit.published", "visionkit.data.sample"),
+    "visionkit.proposals",
 ]
 
 IMPORT_EVERYTHING = """

@@ -1,5 +1,6 @@
 """Options of a model: norm, activation and first weights of the backbone, the loss of boxes; kept in its file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,18 +11,25 @@ from torch import nn
 from visionkit.backbones.csp_light import CspLight
 from visionkit.build import BACKBONES, MODELS, build_model, load_model, save_model
 from visionkit.classes import ClassTable
-from visionkit.config import ActivationName, BoxLossName, Choices, InitName, NormName, Recipe
+from visionkit.config import ActivationName, BoxLossName, Choices, ClassLossName, InitName, NormName, Recipe
 from visionkit.engine.checkpoint import load_weights, save_weights
 from visionkit.errors import ConfigError
 from visionkit.nn.activations import ACTIVATIONS, Maxout
 from visionkit.nn.initialise import INITIALISATIONS
 from visionkit.nn.norms import NORMS, SwitchableNorm2d
-from visionkit.ops.losses import BOX_LOSSES
+from visionkit.ops.delta_losses import DELTA_LOSSES
+from visionkit.ops.losses import BOX_LOSSES, QUALITY_LOSSES, SCORE_LOSSES
 from visionkit.transfer import transfer_weights
 from visionkit.types import Target
 
 CLASSES = ClassTable((3, 17), ("car", "cat"))
-OPTIONS: dict[str, Any] = {"norm": "switchable", "activation": "maxout", "init": "xavier", "box_loss": "giou"}
+OPTIONS: dict[str, Any] = {
+    "norm": "switchable",
+    "activation": "maxout",
+    "init": "xavier",
+    "box_loss": "giou",
+    "class_loss": "quality-focal",
+}
 
 
 def modules(model: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
@@ -33,7 +41,8 @@ def test_every_name_is_an_object() -> None:
         (NormName, NORMS),
         (ActivationName, ACTIVATIONS),
         (InitName, INITIALISATIONS),
-        (BoxLossName, BOX_LOSSES),
+        (BoxLossName, DELTA_LOSSES),
+        (ClassLossName, SCORE_LOSSES),
     ):
         assert get_args(names) == ("own", *objects)
 
@@ -65,12 +74,48 @@ def test_the_loss_of_boxes_is_the_one_that_is_named() -> None:
     # Thin and taller than the picture: no box of a fresh model holds it or lies within it, where GIoU would be IoU.
     target = Target(torch.tensor([[30.0, -200, 34, 260]]), torch.tensor([1]), torch.tensor([False]))
     losses = {}
-    for name in get_args(BoxLossName):
+    for name in ("own", *BOX_LOSSES):
         model = build_model(Recipe(box_loss=name), CLASSES).eval()
         losses[name] = model.loss(model(images), [target]).parts["box"].item()
     assert losses["own"] == losses["ciou"]
     assert losses["iou"] < losses["diou"] <= losses["ciou"]  # each adds a penalty
     assert len(set(losses.values())) == 4
+
+
+TRUTH = Target(torch.tensor([[8.0, 10, 40, 44]]), torch.tensor([1]), torch.tensor([False]), masks=torch.ones(1, 28, 28))
+
+
+def losses_of(**options: Any) -> dict[str, float]:
+    """Of a fresh model on one picture."""
+    model = build_model(Recipe(**options), CLASSES)
+    images = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    proposals = [torch.tensor([[10.0, 10, 40, 40], [0, 0, 20, 20]])] * 2
+    parts = model.loss(model(images, targets=[TRUTH] * 2, proposals=proposals), [TRUTH] * 2).parts
+    return {name: part.item() for name, part in parts.items()}
+
+
+@pytest.mark.parametrize("model", ["retinanet", "faster-rcnn", "mask-rcnn", "fast-rcnn"])
+def test_who_says_deltas_takes_a_loss_of_them_or_of_their_boxes(model: Any) -> None:
+    found = {name: losses_of(model=model, box_loss=name) for name in get_args(BoxLossName)}
+    assert found["own"] == found["smooth-l1"]
+    assert all(value >= 0 for losses in found.values() for value in losses.values())
+    # In both stages, where there are two.
+    stages = ["box", "proposal"] if model in ("faster-rcnn", "mask-rcnn") else ["box"]
+    for stage in stages:
+        assert len({losses[stage] for losses in found.values()}) == len(DELTA_LOSSES)
+    others = [{name: value for name, value in losses.items() if name not in stages} for losses in found.values()]
+    assert others.count(others[0]) == len(others)
+
+
+@pytest.mark.parametrize(
+    ("model", "own", "losses"), [("yolo", "bce", QUALITY_LOSSES), ("retinanet", "focal", SCORE_LOSSES)]
+)
+def test_the_loss_of_classes_is_the_one_that_is_named(model: Any, own: str, losses: Mapping[str, Any]) -> None:
+    found = {name: losses_of(model=model, class_loss=name) for name in ("own", *losses)}
+    assert found["own"] == found[own]
+    assert len({of_name["class"] for of_name in found.values()}) == len(losses)
+    assert len({of_name["box"] for of_name in found.values()}) == 1
 
 
 def test_a_file_remembers_the_options(tmp_path: Path) -> None:
@@ -123,11 +168,31 @@ def test_an_option_that_a_backbone_lacks(key: str, monkeypatch: pytest.MonkeyPat
     assert str(error.value) == f"backbone csp-light has no option {key}; leave {key} at own"
 
 
-def test_an_option_that_a_model_lacks() -> None:
-    assert "yolov1" in MODELS
+@pytest.mark.parametrize(
+    ("model", "option"),
+    [
+        ("yolov1", "box_loss"),
+        ("yolov1", "class_loss"),
+        ("faster-rcnn", "class_loss"),
+        ("classifier", "box_loss"),
+        ("fcn8s", "class_loss"),
+    ],
+)
+def test_an_option_that_a_model_lacks(model: Any, option: str) -> None:
+    assert model in MODELS
     with pytest.raises(ConfigError) as error:
-        build_model(Recipe(model="yolov1", box_loss="giou"), CLASSES)
-    assert str(error.value) == "model yolov1 has no option box_loss; leave box_loss at own"
+        build_model(Recipe.model_validate({"model": model, option: OPTIONS[option]}), CLASSES)
+    assert str(error.value) == f"model {model} has no option {option}; leave {option} at own"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "choices"),
+    [("box_loss", "l1", "iou, giou, diou, ciou"), ("class_loss", "focal", "bce, quality-focal")],
+)
+def test_a_loss_that_yolo_cannot_learn_by(option: str, value: str, choices: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        build_model(Recipe.model_validate({option: value}), CLASSES)
+    assert str(error.value) == f"{option} of yolo must be one of {choices}, got {value}; choose one of these"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +204,14 @@ def test_an_option_that_a_model_lacks() -> None:
             "or 'none'",
         ),
         ({"init": "he"}, "init = 'he': input should be 'own', 'xavier' or 'kaiming'"),
-        ({"box_loss": "l1"}, "box_loss = 'l1': input should be 'own', 'iou', 'giou', 'diou' or 'ciou'"),
+        (
+            {"box_loss": "l2"},
+            "box_loss = 'l2': input should be 'own', 'iou', 'giou', 'diou', 'ciou', 'l1', 'smooth-l1' or 'mse'",
+        ),
+        (
+            {"class_loss": "dice"},
+            "class_loss = 'dice': input should be 'own', 'bce', 'quality-focal', 'focal' or 'hinge'",
+        ),
         (
             {"train.optimizer": "lion"},
             "train.optimizer = 'lion': input should be 'muon', 'adamw', 'adam', 'sgd', 'momentum', 'nesterov', "

@@ -217,3 +217,34 @@ def test_a_class_predictor_of_another_width_is_no_matter_of_classes(file: Path) 
     source.model.head.class_predictors[0] = torch.nn.Conv2d(32, 2, 1)  # the model's have 64 channels
     with pytest.raises(CheckpointError, match=r"1 tensors are .* such as head\.class_predictors\.0\.weight"):
         transfer_weights(build_model(Recipe(), CLASSES), CLASSES, source)
+
+
+# A model that extends another -----------------------------------------------------------------------------------------
+
+
+def test_yolo_with_masks_takes_over_all_of_a_yolo_and_starts_its_masks_fresh(tmp_path: Path) -> None:
+    source = load_model(write(tmp_path / "best.safetensors", table("car", "cat")))
+    model = build_model(Recipe(model="yolo-masks"), table("cat", "zebra"))
+    before = copied(model)
+    transfer = transfer_weights(model, table("cat", "zebra"), source)
+    given, after = source.model.state_dict(), model.state_dict()
+    masks = tuple(name for name in after if name.startswith("mask."))
+    assert transfer.fresh == masks
+    assert transfer.reinitialised == (*masks, *model.class_rows)
+    assert transfer.other_kind == ""
+    for name, tensor in after.items():
+        if name in masks:
+            assert torch.equal(tensor, before[name])
+        elif name not in model.class_rows:
+            assert torch.equal(tensor, given[name])
+    assert f"  mask        {len(masks)} tensors fresh, the weights have none" in transfer.lines()
+    assert transfer.to_json()["fresh"] == list(masks)
+    # The other way round they are models of different kinds.
+    path = write(tmp_path / "masks.safetensors", table("car", "cat"), model="yolo-masks")
+    assert transfer_weights(build_model(Recipe(), table("cat")), table("cat"), load_model(path)).other_kind
+
+
+def test_with_the_same_classes_what_starts_fresh_is_said_too(tmp_path: Path) -> None:
+    source = load_model(write(tmp_path / "best.safetensors", table("car")))
+    transfer = transfer_weights(build_model(Recipe(model="yolo-masks"), table("car")), table("car"), source)
+    assert any(line.strip().startswith("mask ") for line in transfer.lines())

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from visionkit.backbones.alexnet import alexnet
+from visionkit.backbones.checkpoints import read_torchvision
 from visionkit.backbones.convnext import convnext_tiny
 from visionkit.backbones.csp_light import CspLight
 from visionkit.backbones.efficientnet import efficientnet_b0
@@ -36,19 +37,25 @@ from visionkit.models.classifier import Classifier
 from visionkit.models.fast_rcnn import FastRcnn
 from visionkit.models.faster_rcnn import FasterRcnn
 from visionkit.models.fcn import Fcn, Fcn8s, Fcn16s, Fcn32s
+from visionkit.models.forms import FORM_PARTS, OWN_FORM
 from visionkit.models.mask_rcnn import MaskRcnn
+from visionkit.models.rcnn import Rcnn
 from visionkit.models.retinanet import RetinaNet
+from visionkit.models.torchvision_fcn import fcn_resnet50, from_torchvision_fcn
+from visionkit.models.torchvision_models import TORCHVISION_MODELS, TRAINED_NORMS
+from visionkit.models.torchvision_names import from_torchvision
 from visionkit.models.yolo import Yolo
+from visionkit.models.yolo_masks import YoloMasks
 from visionkit.models.yolov1 import YoloV1
 from visionkit.nn.activations import ACTIVATIONS
 from visionkit.nn.initialise import INITIALISATIONS
 from visionkit.nn.norms import NORMS
-from visionkit.ops.losses import BOX_LOSSES
+from visionkit.published.models import PUBLISHED_MODELS
 from visionkit.version import __version__
 
 FORMAT = "visionkit.model/1"
 
-Detector = Yolo | YoloV1 | FasterRcnn | RetinaNet | MaskRcnn | FastRcnn
+Detector = Yolo | YoloV1 | FasterRcnn | RetinaNet | MaskRcnn | FastRcnn | Rcnn
 Model = Detector | Classifier | Fcn
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
@@ -79,17 +86,23 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "efficientnet-b0": efficientnet_b0,
     "convnext-tiny": convnext_tiny,
 }
-MODELS: dict[str, Callable[..., Model]] = {
+MODELS: dict[str, type[Model]] = {
     "yolo": Yolo,
+    "yolo-masks": YoloMasks,
     "yolov1": YoloV1,
     "faster-rcnn": FasterRcnn,
     "retinanet": RetinaNet,
     "mask-rcnn": MaskRcnn,
     "fast-rcnn": FastRcnn,
+    "rcnn": Rcnn,
     "classifier": Classifier,
     "fcn32s": Fcn32s,
     "fcn16s": Fcn16s,
     "fcn8s": Fcn8s,
+}
+FORMS: dict[str, Callable[..., Model]] = {
+    **{name: partial(make, norm=TRAINED_NORMS[name]) for name, make in TORCHVISION_MODELS.items()},
+    "fcn_resnet50": fcn_resnet50,
 }
 
 DEFAULT_WEIGHTS = "default"
@@ -100,28 +113,39 @@ def build_model(recipe: Recipe, classes: ClassTable) -> Model:
     """A randomly initialised model; the recipe's seed decides its weights.
 
     Raises:
-        ConfigError: an option that the backbone or the model does not have.
+        ConfigError: an option that the backbone, the model or its form does not have.
         UsageError: a backbone without the levels that the model needs, or one of timm's that cannot be had.
     """
-    make_backbone, make_model = backbone_maker(recipe.backbone), MODELS[recipe.model]
     layers = {"norm": NORMS.get(recipe.norm), "activation": ACTIVATIONS.get(recipe.activation)}
-    of_backbone = _options(make_backbone, f"backbone {recipe.backbone}", layers)
-    box_loss = recipe.box_loss if recipe.box_loss in BOX_LOSSES else None
     asked = {
-        "box_loss": box_loss,
+        "box_loss": recipe.box_loss,
+        "class_loss": recipe.class_loss,
         "dropout": recipe.dropout,
         "label_smoothing": recipe.label_smoothing,
         "semantic_loss": recipe.semantic_loss,
         "auxiliary": recipe.auxiliary or None,
+        "warp": recipe.warp,
     }
-    of_model = _options(make_model, f"model {recipe.model}", asked)
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: that would also seed the generators of all GPUs, which are not forked here.
         torch.default_generator.manual_seed(recipe.train.seed)
+        if recipe.form != OWN_FORM:
+            make_form = FORMS[recipe.form]
+            model = make_form(len(classes), **_options(make_form, f"form {recipe.form}", {**layers, **asked}))
+            _initialise(model.backbone, recipe)
+            return model
+        make_backbone, make_model = backbone_maker(recipe.backbone), MODELS[recipe.model]
+        of_backbone = _options(make_backbone, f"backbone {recipe.backbone}", layers)
+        of_model = _options(make_model, f"model {recipe.model}", asked)
         backbone = make_backbone(**of_backbone)
-        if recipe.init in INITIALISATIONS:
-            INITIALISATIONS[recipe.init](backbone)
+        _initialise(backbone, recipe)
         return make_model(backbone, len(classes), **of_model)
+
+
+def _initialise(backbone: nn.Module, recipe: Recipe) -> None:
+    """Draw its first weights in another way than its own, where the recipe names one."""
+    if recipe.init in INITIALISATIONS:
+        INITIALISATIONS[recipe.init](backbone)
 
 
 def backbone_maker(name: str) -> Callable[..., nn.Module]:
@@ -158,7 +182,7 @@ class LoadedModel:
 
     @property
     def name(self) -> str:
-        return f"{self.recipe.model}/{self.recipe.backbone}"
+        return self.recipe.architecture
 
     def image_size(self, asked: int | None) -> int:
         """The side of the square network input in pixels: the one asked for, or as trained.
@@ -209,10 +233,48 @@ def load_model(weights: str | Path) -> LoadedModel:
         model.load_state_dict(tensors)
     except RuntimeError:
         raise CheckpointError(
-            f"{path} does not fit its own recipe, {recipe.model}/{recipe.backbone}; give another weights file"
+            f"{path} does not fit its own recipe, {recipe.architecture}; give another weights file"
         ) from None
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return LoadedModel(model.eval(), classes, recipe, card.get("scores", {}), path, sha256)
+
+
+def published_recipe(name: str, *, auxiliary: bool = False) -> tuple[Recipe, ClassTable]:
+    """How a model that torchvision published is built, and the classes it knows; not how it was trained.
+
+    Args: as for `load_published`.
+    """
+    model, backbone = FORM_PARTS[name]
+    published = PUBLISHED_MODELS[name]
+    said = {"model": model, "backbone": backbone, "form": name, "imgsz": published.imgsz, "auxiliary": auxiliary}
+    return Recipe.model_validate(said), ClassTable.of_categories(published.categories.items())
+
+
+def load_published(name: str, path: Path, *, auxiliary: bool = False) -> LoadedModel:
+    """A model that torchvision published, out of its file.
+
+    Args:
+        name: of `PUBLISHED_MODELS`.
+        auxiliary: whether a segmenter has its auxiliary head, to learn on.
+
+    Raises:
+        CheckpointError: the file holds something else.
+    """
+    recipe, classes = published_recipe(name, auxiliary=auxiliary)
+    state, model = read_torchvision(path), build_model(recipe, classes)
+    try:
+        model.load_state_dict(
+            from_torchvision(state, classes.category_ids)
+            if name in TORCHVISION_MODELS
+            else from_torchvision_fcn(state, auxiliary=auxiliary)
+        )
+    except (RuntimeError, KeyError):
+        raise CheckpointError(
+            f"{path} does not hold the weights of torchvision's {name}; give the file that torchvision published"
+        ) from None
+    with open(path, "rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return LoadedModel(model.eval(), classes, recipe, {}, path, sha256)
 
 
 def _read_card(path: Path, card: Mapping[str, Any]) -> tuple[ClassTable, Recipe]:

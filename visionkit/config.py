@@ -18,7 +18,9 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
+    ValidationInfo,
     field_serializer,
+    field_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -29,15 +31,18 @@ from visionkit.data.cache import CacheName
 from visionkit.engine.settings import TrainSettings
 from visionkit.errors import ConfigError
 from visionkit.formats.yaml_file import StrictLoader, yaml_problem
+from visionkit.models.forms import FORM_PARTS, OWN_FORM, FormName
 
 Origin = Literal["default", "file", "set", "flag", "auto"]
 ModelName = Literal[
     "yolo",
+    "yolo-masks",
     "yolov1",
     "faster-rcnn",
     "retinanet",
     "mask-rcnn",
     "fast-rcnn",
+    "rcnn",
     "classifier",
     "fcn32s",
     "fcn16s",
@@ -63,8 +68,10 @@ ActivationName = Literal[
     "hard-swish",
 ]
 InitName = Literal["own", "xavier", "kaiming"]
+StrategyName = Literal["none", "auto", "head", "freeze", "full", "scratch"]
 ClassWeights = Literal["none", "median-frequency"]
-BoxLossName = Literal["own", "iou", "giou", "diou", "ciou"]
+BoxLossName = Literal["own", "iou", "giou", "diou", "ciou", "l1", "smooth-l1", "mse"]
+ClassLossName = Literal["own", "bce", "quality-focal", "focal", "hinge"]
 
 
 def _one_or_several(specs: Any) -> Any:
@@ -115,6 +122,21 @@ def _own_or_share(value: Any) -> str | float:
 
 Share = Annotated[Literal["own"] | float, PlainValidator(_own_or_share)]
 
+
+def _own_or_side(value: Any) -> str | int:
+    if value == "own":
+        return "own"
+    try:
+        side = int(value)
+    except (TypeError, ValueError):
+        side = 0
+    if 32 <= side <= 512 and not side % 32:
+        return side
+    raise PydanticCustomError("side", "input should be 'own', or pixels from 32 to 512 that 32 divides")
+
+
+Side = Annotated[Literal["own"] | int, PlainValidator(_own_or_side)]
+
 # YAML reads `cache: off` as False.
 Cache = Annotated[CacheName, BeforeValidator(lambda value: "off" if value is False else value)]
 
@@ -127,10 +149,15 @@ class Recipe(BaseModel):
 
     model: ModelName = Field("yolo", description="the architecture")
     backbone: Backbone = Field("csp-light", description="the network that feeds it")
+    form: FormName = Field(
+        OWN_FORM,
+        description="the parts of the model: own, light ones, or those of a model that torchvision publishes weights "
+        "of, by its name there, such as fasterrcnn_resnet50_fpn",
+    )
     norm: NormName = Field(
         "own",
-        description="normalisation of the backbone: its own, batch, frozen-batch, group, layer, instance, switchable "
-        "or none",
+        description="normalisation of the backbone: its own (of a form the one its weights learnt under), batch, "
+        "frozen-batch, group, layer, instance, switchable or none",
     )
     activation: ActivationName = Field(
         "own",
@@ -138,7 +165,21 @@ class Recipe(BaseModel):
         "sigmoid, hard-sigmoid, tanh, swish or hard-swish",
     )
     init: InitName = Field("own", description="first weights of the backbone: its own, xavier or kaiming")
-    box_loss: BoxLossName = Field("own", description="loss of boxes: the model's own, iou, giou, diou or ciou")
+    fresh_init: InitName = Field(
+        "own",
+        description="first weights of the layers behind the backbone, which start fresh beside loaded ones: their own, "
+        "xavier or kaiming; biases keep their own",
+    )
+    box_loss: BoxLossName = Field(
+        "own",
+        description="loss of boxes: the model's own, iou, giou, diou or ciou; of retinanet and the R-CNN family also "
+        "l1, smooth-l1 or mse",
+    )
+    class_loss: ClassLossName = Field(
+        "own",
+        description="loss of classes, of yolo and retinanet: the model's own, bce or quality-focal; of retinanet also "
+        "focal or hinge",
+    )
     dropout: Share = Field("own", description="of a classifier's last layer: its own, 0.2, or a share of channels")
     label_smoothing: Share = Field(
         "own", description="of a classifier: its own, 0.1, or the share of the truth spread evenly over all classes"
@@ -154,6 +195,7 @@ class Recipe(BaseModel):
     class_weights: ClassWeights = Field(
         "none", description="what classes count in a segmenter's loss: all alike, or by median-frequency the rare more"
     )
+    warp: Side = Field("own", description="side of the squares that rcnn warps regions to: its own, 96, or pixels")
     auxiliary: bool = Field(False, description="a second head on a segmenter's map before the last, to learn from")
     imgsz: int = Field(320, ge=32, le=4096, multiple_of=32, description="side of the square network input, pixels")
     augment: Augment = Field(
@@ -164,8 +206,29 @@ class Recipe(BaseModel):
     )
     grow_from: float = Field(0.5, gt=0, le=1, description="share of imgsz that training starts with")
     grow_until: float = Field(0.75, ge=0, le=1, description="share of the epochs until images have their full size")
+    strategy: StrategyName = Field(
+        "none",
+        description="what is held still and how fast loaded layers learn: auto (by measuring), head, freeze, full, "
+        "scratch, or none, where freeze and rates alone say so",
+    )
     freeze: FreezeSpecs = Field((), description="units held still, as --freeze takes them")
+    unfreeze: FreezeSpecs = Field((), description="when they learn again, as --unfreeze takes it")
     train: TrainSettings = TrainSettings()
+
+    @field_validator("form")
+    @classmethod
+    def _parts_of_the_form(cls, form: str, info: ValidationInfo) -> str:
+        said = info.data.get("model"), info.data.get("backbone")  # neither is there where it is wrong itself
+        if form != OWN_FORM and None not in said and said != FORM_PARTS[form]:
+            model, backbone = FORM_PARTS[form]
+            rule = f"input goes with model {model} and backbone {backbone}, these are {said[0]} and {said[1]}"
+            raise PydanticCustomError("form", "{rule}", {"rule": rule})
+        return form
+
+    @property
+    def architecture(self) -> str:
+        """`MODEL/BACKBONE`, or the form, which stands for both."""
+        return f"{self.model}/{self.backbone}" if self.form == OWN_FORM else self.form
 
     @field_serializer("augment")
     def _augment_whole(self, augment: str | AugmentSettings) -> Any:
@@ -177,9 +240,16 @@ class Config(Recipe):
 
     data: str = Field("sample", description="dataset folder, or 'sample'")
     proposals: str = Field(
-        "", description="folder of train.json and val.json, or .npz: where objects may be, for fast-rcnn alone"
+        "",
+        description="folder of train.json and val.json, or .npz: where objects may be, for fast-rcnn; and for rcnn, "
+        "which else searches for them",
     )
-    weights: str = Field("default", description="default, scratch, imagenet, or a .safetensors file")
+    weights: str = Field(
+        "default", description="default, scratch, imagenet, coco, torchvision:NAME, or a .safetensors file"
+    )
+    max_images: int = Field(
+        0, ge=0, description="most training images that rcnn is fitted on, evenly spread; 0 takes all"
+    )
     minutes: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="time that decides the epochs, by measuring; none: epochs decide"
     )

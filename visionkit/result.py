@@ -37,6 +37,7 @@ class Result:
         milliseconds: time spent, by step: read, preprocess, model, postprocess.
         semantic: u8 [height, width], the label of each pixel, 255 where its class was not asked for; or None.
         masks: of each of N objects, of the image's size; None where the model says none.
+        why: what the model decided and why, the document of `visionkit.predict.why`; None where no one asked.
     """
 
     path: str
@@ -52,6 +53,7 @@ class Result:
     task: Task = "detect"
     semantic: NDArray[np.uint8] | None = None
     masks: tuple[Rle, ...] | None = None
+    why: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -79,6 +81,7 @@ class Result:
                 for own, score, label in zip(self._regions_to_json(), self.scores, self.labels, strict=True)
             ],
             "milliseconds": {step: round(ms, 2) for step, ms in self.milliseconds.items()},
+            **({} if self.why is None else {"why": self.why}),
         }
 
     def _regions_to_json(self) -> list[dict[str, Any]]:

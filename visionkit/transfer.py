@@ -31,8 +31,9 @@ class Transfer:
         class_rows: names of the tensors that were taken over row by row, those of the shared classes.
         match: the classes of the model (`wanted`) among those of the weights (`given`).
         other_kind: the name of the model in the weights, where it is of another kind: then only its backbone counts.
-        fresh: names of the tensors that keep their fresh start as a whole, where it is.
-        unused: names of the weights' tensors that have no place in this model, where it is.
+        fresh: names of the tensors that keep their fresh start as a whole: where it is of another kind, or this model
+            is an extension of the one in the weights.
+        unused: names of the weights' tensors that have no place in this model, where it is of another kind.
     """
 
     source: Path
@@ -54,9 +55,11 @@ class Transfer:
         count = len(self.loaded) + len(self.class_rows)
         if self.other_kind:
             return [f"Weights from {self.source}, of another model, {self.other_kind}:", *self._lines_of_backbone()]
-        if self.match.same:
+        if self.match.same and not self.fresh:
             return [f"Weights from {self.source}: {count} tensors loaded, the classes are the same"]
         rows = [(part, _part_words(numbers)) for part, numbers in self._parts().items()]
+        for part, number in Counter(name.split(".")[0] for name in self.fresh).items():
+            rows.append((part, f"{number} tensors fresh, the weights have none"))
         rows.append(("class rows", _class_words(self.match)))
         rows += [("", f"{ours} is {theirs} in the weights") for ours, theirs in self.match.respelled]
         return [f"Weights from {self.source}:", *(f"  {part:<10}  {words}" for part, words in rows)]
@@ -88,6 +91,7 @@ class Transfer:
             "parts": self._parts(),
             "loaded": list(self.loaded),
             "class_rows": list(self.class_rows),
+            "fresh": list(self.fresh),
             "classes": {"carried": carried, "fresh": list(match.missing), "unused": list(match.unused)},
         }
 
@@ -114,7 +118,8 @@ def _class_words(match: ClassMatch) -> str:
 def transfer_weights(model: Model, classes: ClassTable, source: LoadedModel) -> Transfer:
     """Load a trained model's tensors; of those with rows for each class, the rows of the classes both know by name.
 
-    All other class rows keep their fresh start, whatever the order of the classes on either side. Of a model of
+    All other class rows keep their fresh start, whatever the order of the classes on either side. A model that extends
+    the one in the weights, as `yolo-masks` does `yolo`, starts fresh in what it has besides. Of a model of
     another kind the backbone is loaded, and everything else keeps its fresh start.
 
     Args:
@@ -123,11 +128,17 @@ def transfer_weights(model: Model, classes: ClassTable, source: LoadedModel) -> 
     Raises:
         CheckpointError: a tensor is on one side only, or has another shape for another reason than its classes.
     """
-    if type(model) is not type(source.model):
+    if not isinstance(model, type(source.model)):
         return _transfer_backbone(model, classes, source)
     own, given = model.state_dict(), source.model.state_dict()
     rows = model.class_rows
-    unfit = [name for name in own | given if not _fits(name, own, given, rows, len(classes), len(source.classes))]
+    extends = type(model) is not type(source.model)
+    fresh = tuple(name for name in own if extends and name not in given)
+    unfit = [
+        name
+        for name in own | given
+        if name not in fresh and not _fits(name, own, given, rows, len(classes), len(source.classes))
+    ]
     if unfit:
         raise CheckpointError(
             f"{source.path} does not fit this model: {len(unfit)} tensors are missing, unknown or of another shape, "
@@ -135,8 +146,8 @@ def transfer_weights(model: Model, classes: ClassTable, source: LoadedModel) -> 
         )
     match = match_classes(classes, source.classes)
     ours, theirs = [label for label, _ in match.pairs], [label for _, label in match.pairs]
-    whole = tuple(name for name in own if name not in rows)
-    merged = {name: given[name] for name in whole}
+    whole = tuple(name for name in own if name not in rows and name not in fresh)
+    merged = {**own, **{name: given[name] for name in whole}}
     for name, where in rows.items():
         to, of = (
             torch.tensor(where.rows(labels, len(table)), dtype=torch.int64)
@@ -144,7 +155,7 @@ def transfer_weights(model: Model, classes: ClassTable, source: LoadedModel) -> 
         )
         merged[name] = own[name].index_copy(where.dim, to, given[name].index_select(where.dim, of))
     model.load_state_dict(merged)
-    return Transfer(source.path, source.sha256, whole, tuple(rows), match)
+    return Transfer(source.path, source.sha256, whole, tuple(rows), match, fresh=fresh)
 
 
 def _transfer_backbone(model: Model, classes: ClassTable, source: LoadedModel) -> Transfer:

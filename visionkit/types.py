@@ -194,13 +194,19 @@ class Detections:
 
 @dataclass(frozen=True, slots=True)
 class SegmentationMap:
-    """What a semantic segmenter says of one image: the class of every network pixel.
+    """What a semantic segmenter says of one image: how well each class fits every network pixel.
 
     Args:
-        labels: u8 [H, W] in 0..K-1.
+        scores: [K, H, W], before the softmax. What is to be judged or shown is decided after they were brought to the
+            pixels of the image.
     """
 
-    labels: Tensor
+    scores: Tensor
+
+    @property
+    def labels(self) -> Tensor:
+        """u8 [H, W] in 0..K-1, the class of the highest score."""
+        return self.scores.argmax(0).to(torch.uint8)
 
 
 @dataclass(frozen=True, slots=True)

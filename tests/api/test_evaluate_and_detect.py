@@ -177,12 +177,12 @@ def test_a_block_is_found_where_it_is(detector: visionkit.Detector, tiny_data: P
     assert right >= 9  # of 18: half of what it learnt from
 
 
-def test_detection_agrees_with_evaluation(
-    detector: visionkit.Detector, tiny_run: TinyRun, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_exact_detection_agrees_with_evaluation(tiny_run: TinyRun, tiny_data: Path, tmp_path: Path) -> None:
     """The two paths, files one by one and a dataset in batches, give the same boxes."""
+    detector = visionkit.load(tiny_run.result.best, device="cpu", threads=1, exact=True)
     saved = tmp_path / "predictions.json"
-    visionkit.evaluate(tiny_run.result.best, tiny_data, batch=1, threads=1, workers=0, save_predictions=saved)
+    options = {"batch": 1, "threads": 1, "workers": 0, "amp": False}
+    visionkit.evaluate(tiny_run.result.best, tiny_data, save_predictions=saved, **options)
     truth = read_coco(tiny_data / "annotations" / "val.json")
     rows = json.loads(saved.read_text())
     for image in truth.images:

@@ -17,6 +17,7 @@ from visionkit.build import BACKBONES, MODELS, build_model, save_model
 from visionkit.classes import ClassTable
 from visionkit.config import ModelName, Recipe
 from visionkit.errors import UsageError
+from visionkit.models.forms import FORM_PARTS
 
 SCORES = {"AP": 0.31, "AP50": 0.5}
 
@@ -89,6 +90,28 @@ def test_published_weights_are_listed_with_their_licence_and_where_they_come_fro
     assert found["published"][10]["url"] == "https://download.pytorch.org/models/resnet18-f37072fd.pth"
 
 
+def test_whole_models_are_listed_with_what_they_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from visionkit.cli.models import models
+
+    monkeypatch.setenv("VISIONKIT_CACHE", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "fcn_resnet50_coco-1167a1af.pth").touch()
+    weights = api._published_models()
+    assert weights.name == "torchvision:NAME"
+    assert "CC BY 4.0" in weights.licence
+    assert {(file.model, file.backbone) for file in weights.published} == set(FORM_PARTS.values())
+    monkeypatch.setattr(api, "zoo", lambda: api.Zoo((), (), (weights,)))
+    models()
+    text = capsys.readouterr().out
+    rows = [" ".join(row.split()) for row in text.splitlines()]
+    assert "maskrcnn_resnet50_fpn 178 MB mask-rcnn/resnet50 AP 0.379, mask_AP 0.346" in rows
+    assert "fcn_resnet50 142 MB fcn8s/resnet50 mIoU 0.605, in the cache" in rows
+    assert "Scores from torchvision's documentation; nothing of it was measured here." in " ".join(rows)
+    assert max(map(len, text.splitlines())) <= 120
+
+
 @pytest.mark.parametrize(
     ("card", "licence"),
     [
@@ -131,5 +154,5 @@ def test_the_command_tells_all_of_it(
     for name in (*MODELS, *BACKBONES, "default", "scratch"):
         assert f" {name} " in text, name
     assert "yolo/csp-light, 2 classes: cat, dog. AP 0.310, AP50 0.500, from its card. Licence: CC0." in text
-    assert "csp-light 0.90 1.89 1.58" in text
+    assert "csp-light 0.90 1.89 1.99 1.58" in text  # alone, yolo, yolo-masks, yolov1
     assert "lenet5 0.05 - -" in text  # its levels are too fine

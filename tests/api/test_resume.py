@@ -106,6 +106,21 @@ def test_three_kills_change_nothing_with_a_frozen_backbone_and_sgd(
     assert results_of(tmp_path / "killed") == results_of(tmp_path / "whole")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are forked")
+def test_four_kills_change_nothing_while_units_thaw(
+    command_line: CommandLine, tiny_run: TinyRun, tiny_data: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights.safetensors"
+    shutil.copy(tiny_run.result.best, weights)
+    schedule = "backbone.pool@2,backbone.stage4@3,backbone.stem@4"
+    first = ["--data", tiny_data, *BUSY, "--weights", weights, "--freeze", "10", "--unfreeze", schedule, "--epochs=4"]
+    first += ["--lr-backbone=0.002", "--set=train.layer_decay=0.9", "--set=train.loaded_rate=0.5"]
+    whole = command_line("finetune", *first, "--out", tmp_path / "whole")
+    assert whole.code == 0, whole.stderr
+    kill_and_resume(command_line, first, tmp_path / "killed", kills=4, seed=3)
+    assert results_of(tmp_path / "killed") == results_of(tmp_path / "whole")
+
+
 # A run stopped in this process ----------------------------------------------------------------------------------------
 
 
@@ -178,6 +193,31 @@ def test_layers_that_draw_or_count_and_other_schedules_end_the_same_too(tiny_dat
     settings = tiny_settings(epochs=2, imgsz=32, set=["train.save_minutes=0", *values])
     visionkit.finetune(tiny_data, out=tmp_path / "whole", **settings)
     assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
+
+
+THAWING: dict[str, Any] = {"freeze": 10, "unfreeze": "backbone.pool@2"}
+
+
+@pytest.fixture(scope="module")
+def thawing(tiny_run: TinyRun, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The results of a run whose last unit of the backbone thaws in its second and last epoch."""
+    run = tmp_path_factory.mktemp("thawing") / "run"
+    settings = tiny_settings(epochs=2, imgsz=32, set=["train.save_minutes=0"], weights=tiny_run.result.best, **THAWING)
+    visionkit.finetune(tiny_data, out=run, **settings)
+    return results_of(run)
+
+
+# Before step 1; after batches 1 and 2 of 3 and at the end, of each of 2 epochs. It thaws behind the fourth.
+@pytest.mark.parametrize("saves", range(1, 8))
+def test_a_run_that_thaws_ends_the_same_whatever_save_it_was_stopped_after(
+    saves: int, tiny_run: TinyRun, tiny_data: Path, tmp_path: Path, thawing: dict[str, Any]
+) -> None:
+    run = tmp_path / "run"
+    stopped(tiny_data, run, saves=saves, weights=tiny_run.result.best, **THAWING)
+    result = visionkit.finetune(resume=run)
+    assert result is not None
+    assert results_of(run) == thawing
+    assert [(each.epoch, each.units) for each in result.thawed] == [(2, ("backbone.pool",))]
 
 
 def test_a_run_stopped_before_its_first_step_begins_again(

@@ -63,6 +63,16 @@ def test_evaluating_gives_the_number_that_training_printed(run: FinetuneResult, 
     assert sum(row["pixels"] for row in content["per_class"].values()) == judged
 
 
+def test_pictures_show_truth_prediction_and_errors(run: FinetuneResult, data: Path, tmp_path: Path) -> None:
+    scores = visionkit.evaluate(run.best, data, pictures=tmp_path / "pictures")
+    assert scores == visionkit.evaluate(run.best, data)
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert [path.name for path in pictures] == [f"{i}.png" for i in range(4)]
+    height, width = cv2.imread(str(pictures[0])).shape[:2]
+    assert width > 3 * 320  # 64 px enlarged five times, three beside one another
+    assert height > 240
+
+
 def test_a_class_that_the_data_lacks_is_wrong_and_one_that_the_model_lacks_is_refused(
     run: FinetuneResult, tmp_path: Path
 ) -> None:
@@ -179,8 +189,8 @@ def test_a_detector_has_no_options_of_segmenters(tiny_data: Path, key: str) -> N
 
 
 def test_predictions_of_a_segmenter_are_not_detections(run: FinetuneResult, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is a segmenter, and predictions and pictures are of detections; leave them"):
-        visionkit.evaluate(run.best, data, pictures=tmp_path / "pictures")
+    with pytest.raises(UsageError, match="is a segmenter, predictions are of detections; leave out --save-predictions"):
+        visionkit.evaluate(run.best, data, save_predictions=tmp_path / "predictions.json")
 
 
 # the command line -----------------------------------------------------------------------------------------------------
@@ -211,6 +221,26 @@ def test_segment_writes_overlays_masks_and_areas(
     assert (labels == truth)[truth != 255].mean() > 0.8
 
 
+def test_segment_in_tiles_writes_regions(
+    command_line: CommandLine, run: FinetuneResult, data: Path, tmp_path: Path
+) -> None:
+    picture = data / "images/val/0.png"
+    flags = ("--weights", run.best, "--device", "cpu", "--no-save", "--out", tmp_path / "out")
+    done = command_line("segment", picture, *flags, "--tile", 32, "--overlap", 0.5, "--format", "coco", "--json")
+    assert done.code == 0, done.stderr
+    assert len(done.json["items"]) == 3
+    rows = json.loads((tmp_path / "out/results.json").read_text())
+    assert sum(row["area"] for row in rows) == 64 * 48
+    assert all(row["file_name"] == str(picture) for row in rows)
+
+
+@pytest.mark.parametrize("command", [["segment", "a.png"], ["evaluate", "--data", "data"]])
+def test_wrong_tiles_are_refused(command_line: CommandLine, run: FinetuneResult, command: list[str]) -> None:
+    done = command_line(*command, "--weights", run.best, "--overlap", 0.5)
+    assert done.code == 2
+    assert done.error == "overlap is a share of a tile, and no tile is given; give --tile too, or leave it out"
+
+
 def test_evaluate_prints_tables_and_json(command_line: CommandLine, run: FinetuneResult, data: Path) -> None:
     options = ("--weights", run.best, "--data", data, "--device", "cpu")
     content = command_line("evaluate", *options, "--json").json
@@ -219,3 +249,11 @@ def test_evaluate_prints_tables_and_json(command_line: CommandLine, run: Finetun
     printed = command_line("evaluate", *options).stdout
     assert f"mIoU {content['mIoU']:.4f}" in printed
     assert "red block" in printed
+
+
+def test_a_detector_does_not_weigh_classes(tiny_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(ConfigError) as error:
+        visionkit.finetune(tiny_data, out=out, **tiny_settings(epochs=1, set=["class_weights=median-frequency"]))
+    assert str(error.value) == "model yolo does not weigh classes; leave class_weights at none"
+    assert not out.exists()

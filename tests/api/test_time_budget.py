@@ -3,16 +3,18 @@
 import re
 import time
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_settings
+from tiny import tiny_settings, write_blocks
 
 import visionkit
 from visionkit.api import finetune as finetune_module
 from visionkit.api import time_budget
-from visionkit.api.time_budget import fix_epochs, settle_length, spread_images
+from visionkit.api.prepare import prepare
+from visionkit.api.time_budget import FEW_IMAGES, _few_in_memory, fix_epochs, settle_length, spread_images
 from visionkit.classes import ClassTable
 from visionkit.config import Choices, Origin
 from visionkit.engine.checkpoint import load_state
@@ -44,6 +46,21 @@ def known_times(monkeypatch: pytest.MonkeyPatch) -> None:
     second and another half of its files. So 3.5 s an epoch, 1.5 s an evaluation."""
     monkeypatch.setattr(time_budget, "time_steps", lambda *_, **__: StepTimes(start=0, batch=1))
     monkeypatch.setattr(time_budget, "time_epoch_ends", lambda *_, **__: EpochEndTimes(1, 0.5, 0.5))
+
+
+def test_images_that_a_run_decodes_once_are_not_decoded_at_every_timed_step(tmp_path: Path) -> None:
+    data = write_blocks(tmp_path / "data", {"train": FEW_IMAGES + 8, "val": 2})
+    choices = Choices()
+    choices.say({"data": str(data), "weights": "scratch", "imgsz": 32, "threads": 1, "cache": "ram"}, "flag")
+    prepared = prepare(choices, lambda line: None)
+    ticks = count()
+    few, seconds = _few_in_memory(prepared, lambda: float(next(ticks)))
+    assert len(few.train_data) <= FEW_IMAGES
+    assert {image.id for image in few.train_images.images} <= {image.id for image in prepared.train_images.images}
+    assert seconds == pytest.approx(1 / len(few.train_data))  # one tick of the clock for all of them
+    choices.say({"cache": "off"}, "flag")
+    uncached = prepare(choices, lambda line: None)
+    assert _few_in_memory(uncached, time.monotonic) == (uncached, 0.0)
 
 
 # How many epochs ------------------------------------------------------------------------------------------------------

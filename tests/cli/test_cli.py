@@ -23,9 +23,11 @@ from visionkit.backbones.names import BACKBONE_CHOICES
 from visionkit.build import load_model
 from visionkit.cli.layers import amount
 from visionkit.config import ModelName
+from visionkit.engine.broken_batch import load_batch
+from visionkit.engine.checkpoint import load_state
 from visionkit.imaging.reader import read_image
 
-COMMANDS = ("finetune", "evaluate", "detect", "layers", "augment-preview", "models", "info")
+COMMANDS = ("finetune", "evaluate", "detect", "layers", "augment-preview", "propose", "models", "info")
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are forked")
 
@@ -132,7 +134,7 @@ def test_finetune_json_is_one_object_and_aliases_are_known(
     assert finished.code == 0, finished.stderr
     result = finished.json
     assert result.keys() == {
-        *("folder", "best", "last", "epochs", "best_epoch", "frozen_sha256", "left_out"),
+        *("folder", "best", "last", "epochs", "best_epoch", "frozen_sha256", "left_out", "thawed", "skipped"),
         *("AP", "AP50", "AP75", "AR100", "mean_iou_matched"),
     }
     assert result["best"] == str(tmp_path / "run" / "best.safetensors")
@@ -210,11 +212,16 @@ def test_a_dry_run_writes_nothing(command_line: CommandLine, tiny_data: Path, tm
 def test_a_loss_that_breaks_is_one_line_and_exit_code_1(
     command_line: CommandLine, tiny_data: Path, tmp_path: Path
 ) -> None:
-    flags = tiny_flags(epochs=3, imgsz=32, lr=1e30, optimizer="sgd")
-    finished = command_line("finetune", "--data", tiny_data, *flags, "--out", tmp_path / "run")
+    flags = tiny_flags(epochs=9, imgsz=32, lr=1e30, optimizer="sgd")
+    run = tmp_path / "run"
+    finished = command_line("finetune", "--data", tiny_data, *flags, "--out", run)
     assert finished.code == 1
     assert finished.error.startswith("the loss is no longer finite at epoch ")
-    assert (tmp_path / "run" / "state.pt").is_file()
+    assert finished.error.endswith(f"; the last batch is in {run / 'broken_batch.safetensors'}")
+    assert finished.stderr.count("Skipped the step at epoch ") == 1
+    assert load_batch(run / "broken_batch.safetensors").images.shape == (4, 3, 32, 32)
+    weights = load_state(run / "state.pt")["training"]["model"]
+    assert all(tensor.isfinite().all() for tensor in weights.values() if tensor.is_floating_point())
 
 
 def test_without_data_the_dataset_in_the_current_folder_is_used(command_line: CommandLine, tiny_data: Path) -> None:
@@ -260,6 +267,9 @@ def test_an_interrupted_run_can_be_resumed(
     assert finished.code == code
     assert finished.stdout == ""
     assert "Traceback" not in finished.stderr
+    words = f"Interrupted; the state is saved, go on by: visionkit finetune --resume {run}"
+    assert finished.stderr.splitlines()[-1] == words
+    assert finished.stderr.count(words) == 1
     with pytest.raises(ProcessLookupError):  # no worker is left
         os.killpg(pid, 0)
     resumed = command_line("finetune", "--resume", run, "--json")

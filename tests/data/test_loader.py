@@ -1,4 +1,7 @@
+import os
 import pickle
+import re
+import signal
 import sys
 from dataclasses import replace
 from itertools import islice
@@ -9,7 +12,7 @@ import torch
 
 from visionkit.data.augment import PRESETS, AugmentSettings
 from visionkit.data.dataset import DetectionDataset
-from visionkit.data.loader import BatchPlan, evaluation_loader, training_loader
+from visionkit.data.loader import BatchPlan, WorkerEndedError, evaluation_loader, training_loader
 from visionkit.data.views import EvaluationView, TrainingView
 from visionkit.errors import DataError, UsageError
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
@@ -240,3 +243,58 @@ def test_processes_agree_on_sizes(view):
         for r in (0, 1)
     ]
     assert shapes[0] == shapes[1]
+
+
+# --- workers that are killed ------------------------------------------------------------------------------------------
+
+
+class Fatal:
+    """A dataset whose reader dies at one image."""
+
+    def __init__(self, dataset, index, number=signal.SIGKILL):
+        self.dataset, self.index, self.number = dataset, index, number
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def path(self, index):
+        return self.dataset.path(index)
+
+    def read(self, index):
+        if index == self.index:
+            os.kill(os.getpid(), self.number)
+        return self.dataset.read(index)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no such signals")
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_a_killed_worker_names_what_it_was_reading_and_the_remedy(tiny_split, start_method):
+    dataset = DetectionDataset(tiny_split)
+    view = EvaluationView(Fatal(dataset, 5), 32)
+    loader = evaluation_loader(view, batch=4, workers=2, start_method=start_method)
+    with pytest.raises(WorkerEndedError) as caught:
+        list(loader)
+    message = str(caught.value)
+    assert message.startswith(f"a process that prepares batches has ended while it was reading {dataset.path(5)} (")
+    assert message.endswith(
+        "); if memory ran out, use fewer --workers or --cache off, if the file is at fault, put it right"
+    )
+    assert "\n" not in message
+
+
+def test_errors_of_a_loader_that_are_of_no_worker_are_not_explained(tiny_split):
+    loader = evaluation_loader(EvaluationView(DetectionDataset(tiny_split), 32), batch=4, workers=1)
+    assert loader.worker_ended(RuntimeError("something else")) is None
+    # A worker of another loader, or one that was reading nothing.
+    told = str(loader.worker_ended(RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed. ")))
+    assert told.startswith("a process that prepares batches has ended (killed by signal: Killed); ")
+    several = RuntimeError("DataLoader worker (pid(s) 1, 2) exited unexpectedly")
+    assert "has ended (exited unexpectedly); " in str(loader.worker_ended(several))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
+def test_of_a_mosaic_the_image_is_named_that_was_read_last(view):
+    dataset = view.dataset
+    fatal = replace(view, dataset=Fatal(dataset, 3), settings=replace(view.settings, mosaic=1.0))
+    with pytest.raises(WorkerEndedError, match=rf"reading {re.escape(str(dataset.path(3)))} \("):
+        list(training_loader(fatal, PLAN, workers=1))

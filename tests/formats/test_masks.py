@@ -66,7 +66,7 @@ def test_a_damaged_mask_is_refused(tmp_path: Path) -> None:
 
 def test_the_layout_is_recognised_and_read(data: Path) -> None:
     layout = find_layout(data)
-    assert layout.describe() == "Index masks: train, val of images/ and masks/"
+    assert layout.describe() == "Masks: train, val of images/ and masks/"
     train = read_split(layout, "train")
     assert train.classes == ClassTable((0, 1, 2), NAMES)
     assert [image.file_name for image in train.images] == ["0.png", "1.png", "2.png"]
@@ -179,7 +179,7 @@ def test_a_mask_that_changed_since_is_refused(data: Path) -> None:
     with pytest.raises(DataError, match="is 10x10, its picture 64x48; put back the mask"):
         semantic_map(val.images[0], val.classes)
     cv2.imwrite(str(data / "masks/val/0.png"), np.full((48, 64), 77, np.uint8))
-    with pytest.raises(DataError, match="has labels of no class, unlike before"):
+    with pytest.raises(DataError, match="has the label 77, of which there is no class, unlike before"):
         semantic_map(val.images[0], val.classes)
 
 

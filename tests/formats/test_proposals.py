@@ -8,7 +8,7 @@ import pytest
 
 from visionkit.classes import ClassTable
 from visionkit.errors import DataError
-from visionkit.formats.proposals import read_proposals, split_file
+from visionkit.formats.proposals import read_proposals, split_file, write_proposals
 from visionkit.formats.records import AnnotatedImages, ImageRecord
 
 SPLIT = AnnotatedImages(
@@ -104,3 +104,18 @@ def test_a_folder_has_one_file_a_split(tmp_path: Path) -> None:
     (tmp_path / "train.json").touch()
     with pytest.raises(DataError, match=r"it has both; put one there"):
         split_file(tmp_path, "train")
+
+
+@pytest.mark.parametrize("name", ["found.npz", "found.json"])
+def test_what_is_written_is_read_again_in_its_order(name: str, tmp_path: Path) -> None:
+    boxes = {9: np.array([[4.25, 4, 2.5, 2], [0, 0, 8, 8]]), 3: np.array([[1.0, 2, 3, 4]]), 5: np.empty((0, 4))}
+    write_proposals(tmp_path / name, boxes)
+    found = read_proposals(tmp_path / name, SPLIT)
+    assert {i: rows.tolist() for i, rows in found.items()} == {i: rows.tolist() for i, rows in boxes.items() if i != 5}
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["found.npz", "found.json"])
+def test_a_folder_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"{name} cannot be written \(No such file or directory\); check folder"):
+        write_proposals(tmp_path / "absent" / name, {3: np.array([[1.0, 2, 3, 4]])})

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from visionkit.backbones.csp_light import CspLight
 from visionkit.backbones.resnet import resnet18
-from visionkit.errors import UsageError
+from visionkit.errors import ConfigError, UsageError
 from visionkit.models.faster_rcnn import FasterRcnn, FasterRcnnOutputs
 from visionkit.models.roi_head import DELTA_WEIGHTS, RoiHead, RoiOutputs, RoiSettings, light_tower
 from visionkit.models.rpn import ProposalSettings, RegionProposals, RpnOutputs
@@ -86,6 +86,14 @@ def test_rpn_loss_by_hand() -> None:
     assert box.item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_rpn_loss_of_boxes_by_hand() -> None:
+    # As above: anchor 0 shares 18 x 20 px with the truth, anchor 1 18 x 18; of their hull of 22 x 20 px the second pair
+    # leaves 440 - (360 + 400 - 324) = 4 empty.
+    _, box = rpn(sampled=10, box_loss="giou").loss(outputs_of_anchors([0.0] * 5), [target([[2, 0, 22, 20]], [0])])
+    expected = (1 - 360 / 440) + (1 - 324 / 436 + 4 / 440)
+    assert box.item() == pytest.approx(expected / 5, abs=1e-6)
+
+
 def test_rpn_loss_of_an_image_without_a_truth_is_all_background() -> None:
     objectness, box = rpn(sampled=4).loss(outputs_of_anchors([0.0, 0, 0, 0, 0]), [target()])
     assert objectness.item() == pytest.approx(0.693147, abs=1e-5)
@@ -115,6 +123,22 @@ def test_region_loss_by_hand() -> None:
     assert class_loss.item() == pytest.approx(1.098612, abs=1e-5)
     # dx = 10 * 2 / 20 = 1, beyond 1/9: 1 - 1/18.
     assert box_loss.item() == pytest.approx((1 - 1 / 18) / 3, abs=1e-6)
+
+
+def test_region_loss_of_boxes_by_hand() -> None:
+    # Region 0 says itself, and shares 18 x 20 of 22 x 20 px with its truth.
+    _, box_loss = head(box_loss="giou").loss(region_outputs(), [target([[2, 0, 22, 20]], [1]), target()])
+    assert box_loss.item() == pytest.approx((1 - 18 / 22) / 3, abs=1e-6)
+
+
+def test_a_loss_of_boxes_is_that_of_both_stages_and_only_known_ones_are_taken() -> None:
+    model = FasterRcnn(CspLight(), 3, box_loss="giou")
+    assert model.rpn.settings.box_loss == model.head.settings.box_loss == "giou"
+    for part, name in ((rpn, "region proposals"), (head, "the R-CNN head")):
+        with pytest.raises(ConfigError) as error:
+            part(box_loss="huber")
+        choices = "iou, giou, diou, ciou, l1, smooth-l1, mse"
+        assert str(error.value) == f"box_loss of {name} must be one of {choices}, got huber; choose one of these"
 
 
 def test_regions_in_a_crowd_do_not_count() -> None:

@@ -99,6 +99,14 @@ def test_loss_by_hand(model: RetinaNet) -> None:
     assert losses.parts["class"].item() == pytest.approx((0.25 + 3 * 0.75) * 0.25 * math.log(2), abs=1e-6)
 
 
+def test_other_losses_by_hand() -> None:
+    model = RetinaNet(CspLight(), 2, class_loss="bce", box_loss="giou")
+    # The truth is anchor 1 moved by 2 px, which share 18 of 22 columns; all 8 pairs cost log 2; one positive anchor.
+    losses = model.loss(outputs_that_say([[0.5, 0.5]] * 4), [target([[42, 0, 62, 20]], [1])])
+    assert losses.parts["class"].item() == pytest.approx(8 * math.log(2), abs=1e-5)
+    assert losses.parts["box"].item() == pytest.approx(1 - 18 / 22, abs=1e-6)
+
+
 def test_an_anchor_between_the_limits_does_not_count(model: RetinaNet) -> None:
     # IoU of anchor 3 with the truth: 60 * 27 / 3600 = 0.45, but it is the best there is: positive all the same.
     truth = target([[30, 30, 90, 57]], [0])

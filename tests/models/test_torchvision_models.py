@@ -1,5 +1,6 @@
 """With torchvision's weights our detectors say what torchvision's say."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,28 +18,34 @@ from tests.reference_data import reference_data
 from visionkit.errors import CheckpointError
 from visionkit.models.torchvision_models import TORCHVISION_MODELS, TorchvisionName
 from visionkit.models.torchvision_names import from_torchvision, our_name
+from visionkit.nn.fold import folded
+from visionkit.ops.boxes import box_iou
 from visionkit.predict.masks import decoded_mask, pasted_masks
 
 LABELS = 8  # torchvision's, background counted
 SIDE = 160
-# What is padding differs from image to image.
-SIZES = ((160, 160), (120, 160), (160, 107))
+MEASURED = 3
+"""Of the photos, so many decide the weights."""
 DEVIATIONS = {"cls_logits": 1.5, "cls_score": 1.5, "bbox_pred": 0.5, "bbox_reg": 0.5, "mask_fcn_logits": 2.0}
 
 
-def photos() -> Tensor:
-    """u8 [3, 3, SIDE, SIDE]: photos in the upper left, noise where there is none: in a flat area all places say the
-    same, and what comes first of equals is chance in torchvision."""
-    folder = reference_data("photos")
-    images = torch.randint(256, (len(SIZES), 3, SIDE, SIDE), dtype=torch.uint8)
-    for image, name, (height, width) in zip(images, ("bus.jpg", "desk.jpg", "tennis.jpg"), SIZES, strict=True):
-        pixels = cv2.resize(cv2.imread(str(folder / name)), (width, height), interpolation=cv2.INTER_AREA)
+def photos() -> tuple[Tensor, list[tuple[int, int]]]:
+    """u8 [12, 3, SIDE, SIDE] and H and W of each: photos in the upper left, noise where there is none: in a flat area
+    all places say the same, and what comes first of equals is chance in torchvision."""
+    paths = sorted(reference_data("photos").glob("*.jpg"))
+    assert len(paths) == 12
+    images, sizes = torch.randint(256, (len(paths), 3, SIDE, SIDE), dtype=torch.uint8), []
+    for image, path in zip(images, paths, strict=True):
+        pixels = cv2.imread(str(path))
+        height, width = (round(side * SIDE / max(pixels.shape)) for side in pixels.shape[:2])
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
         image[:, :height, :width] = torch.from_numpy(pixels[..., ::-1].copy()).permute(2, 0, 1)
-    return images
+        sizes.append((height, width))
+    return images, sizes
 
 
 @torch.no_grad()
-def with_something_to_say(network: Any, x: Tensor) -> Any:
+def with_something_to_say(network: Any, x: Tensor, sizes: Sequence[tuple[int, int]]) -> Any:
     """Random weights under which places, anchors and classes differ: norms measured on these images, and each number
     predicted with mean 0 and the deviation of `DEVIATIONS` over places."""
     for module in network.modules():
@@ -53,7 +60,7 @@ def with_something_to_say(network: Any, x: Tensor) -> Any:
         predictor.register_forward_hook(lambda _, __, output, name=name: said[name].append(output))
     for stage in ("rpn.", ""):  # regions follow from proposals
         said: dict[str, list[Tensor]] = {name: [] for name in predictors}
-        torchvision_says(network, x)
+        torchvision_says(network, x, sizes)
         for name, predictor in predictors.items():
             if name.startswith(stage):
                 wanted = DEVIATIONS[name.rpartition(".")[2]] * (10 if name.endswith("box_predictor.bbox_pred") else 1)
@@ -65,9 +72,9 @@ def with_something_to_say(network: Any, x: Tensor) -> Any:
 
 
 @torch.no_grad()
-def torchvision_says(network: Any, x: Tensor) -> list[dict[str, Tensor]]:
+def torchvision_says(network: Any, x: Tensor, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:
     """Detections of normalised images, without torchvision's own resizing."""
-    images = ImageList(x, list(SIZES))
+    images = ImageList(x, list(sizes))
     features = network.backbone(x)
     if hasattr(network, "rpn"):
         proposals, _ = network.rpn(images, features)
@@ -86,14 +93,14 @@ def detections(name: TorchvisionName) -> int:
     return 25 if name.startswith("mask") else 300 if name.startswith("retinanet") else 100
 
 
-def pair(name: TorchvisionName) -> tuple[Any, Any, Tensor]:
-    """torchvision's model and ours with the same weights, and images.
+def pair(name: TorchvisionName) -> tuple[Any, Any, Tensor, list[tuple[int, int]]]:
+    """torchvision's model and ours with the same weights, images and their sizes.
 
     The wide heads take most of the time: of ResNet's they are given the best 60 proposals an image, and 25 detections
     to say masks of, by both.
     """
     torch.manual_seed(1)
-    images = photos()
+    images, sizes = photos()
     labels = range(1, LABELS) if "rcnn" in name else range(LABELS)
     ours: Any = TORCHVISION_MODELS[name](len(labels)).eval()
     theirs = getattr(torchvision.models.detection, name)(weights=None, weights_backbone=None, num_classes=LABELS)
@@ -101,9 +108,9 @@ def pair(name: TorchvisionName) -> tuple[Any, Any, Tensor]:
         theirs.rpn._post_nms_top_n = {"training": 60, "testing": 60}
         theirs.roi_heads.detections_per_img = detections(name)
         ours.rpn.settings = replace(ours.rpn.settings, after_nms=(60, 60))
-    theirs = with_something_to_say(theirs, ours.normalize(images))
+    theirs = with_something_to_say(theirs, ours.normalize(images[:MEASURED]), sizes[:MEASURED])
     ours.load_state_dict(from_torchvision(theirs.state_dict(), labels))
-    return theirs, ours, images
+    return theirs, ours, images, sizes
 
 
 def rows(boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
@@ -120,15 +127,16 @@ def rows(boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", TORCHVISION_MODELS)
 def test_same_boxes_in_the_same_order(name: TorchvisionName) -> None:
-    theirs, ours, images = pair(name)
-    expected = torchvision_says(theirs, ours.normalize(images))
+    theirs, ours, images, sizes = pair(name)
+    expected = torchvision_says(theirs, ours.normalize(images), sizes)
     with torch.no_grad():
-        outputs = ours(images, SIZES)
+        outputs = ours(images, sizes)
         all_pairs = {"candidates": 100_000} if "rcnn" in name else {}
         found = ours.predict(outputs, max_det=detections(name), **all_pairs)
     first_label = 1 if "rcnn" in name else 0
     # Nearly all that may be: enough of them survive suppression.
-    assert sum(len(one.scores) for one in found) >= 0.66 * 3 * detections(name), [len(one.scores) for one in found]
+    counts = [len(one.scores) for one in found]
+    assert sum(counts) >= 0.5 * len(sizes) * detections(name), counts
     for one, other in zip(found, expected, strict=True):
         assert len(one.scores) == len(other["scores"])
         mine = rows(one.boxes, one.scores, one.labels + first_label)
@@ -161,6 +169,24 @@ def rounded(boxes: Tensor) -> NDArray[np.float32]:
     low, high = (centre - half).trunc(), (centre + half).trunc() + 1
     centre, half = (low + high) / 2, (high - low) / 2 * 28 / 30
     return torch.cat((centre - half, centre + half), 1).numpy()
+
+
+def test_folded_in_channels_last_it_finds_the_same_boxes() -> None:
+    """99 % of those of torchvision that are sure at all, at IoU 0.95; in fp32."""
+    theirs, ours, images, sizes = pair("fasterrcnn_resnet50_fpn")
+    expected = torchvision_says(theirs, ours.normalize(images), sizes)
+    quick = folded(ours).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in quick.modules())
+    with torch.no_grad():
+        x = images.contiguous(memory_format=torch.channels_last)
+        found = quick.predict(quick(x, sizes), max_det=detections("fasterrcnn_resnet50_fpn"))
+    overlaps = []
+    for one, other in zip(found, expected, strict=True):
+        sure = other["scores"] >= 0.3
+        alike = other["labels"][sure][:, None] == one.labels + 1
+        overlaps.append((box_iou(other["boxes"][sure][:, None], one.boxes) * alike).amax(1))
+    assert len(torch.cat(overlaps)) > 200
+    assert (torch.cat(overlaps) >= 0.95).float().mean() >= 0.99
 
 
 # Names ----------------------------------------------------------------------------------------------------------------

@@ -17,9 +17,12 @@ from visionkit.formats.mask_images import read_mask_classes
 from visionkit.imaging.letterbox import letterbox
 from visionkit.imaging.mask import read_mask
 from visionkit.predict.backend import Raw, RawMap
+from visionkit.predict.coco_writer import coco_writer
 from visionkit.predict.colours import class_colour
 from visionkit.predict.detect import LoadedImage, detect_loaded
 from visionkit.predict.drawing import draw, draw_map
+from visionkit.predict.map_comparison import WRONG, draw_map_comparison
+from visionkit.predict.maps import labels_in_pixels
 from visionkit.predict.mask_writer import COLUMNS, mask_writer
 from visionkit.predict.output_formats import DEFAULT_FORMATS, chosen_formats
 from visionkit.result import Result
@@ -36,7 +39,7 @@ class Halves:
         labels = np.zeros((64, 64), np.uint8)
         labels[:32] = 2
         labels[:, -1] = 1
-        return [RawMap(labels) for _ in images]
+        return [RawMap((labels == np.arange(3)[:, None, None]).astype(np.float32)) for _ in images]
 
 
 def result(classes: list[str] | None = None, height: int = 96, width: int = 128) -> Result:
@@ -65,7 +68,8 @@ def test_the_way_back_undoes_the_letterbox(height: int, width: int) -> None:
     square = np.full((4 * max(height, width),) * 2, 9, np.uint8)
     there = np.kron(cells, np.ones((4, 4), np.uint8))
     square[frame.top : frame.top + 4 * height, frame.left : frame.left + 4 * width] = there
-    assert (frame.map_to_original(square) == cells).all()
+    scores = (square == np.arange(3)[:, None, None]).astype(np.float32)
+    assert (labels_in_pixels(scores, frame) == cells).all()
 
 
 def test_classes_that_were_not_asked_for_are_nobodys() -> None:
@@ -127,11 +131,27 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 def test_formats_are_those_of_the_task() -> None:
     assert DEFAULT_FORMATS["segment"] == "masks"
-    assert len(chosen_formats(["masks", "json"], "segment")) == 2
-    with pytest.raises(UsageError, match=r"format coco cannot hold what this model finds \(task segment\)"):
-        chosen_formats(["coco"], "segment")
+    assert len(chosen_formats(["masks", "json", "coco"], "segment")) == 3
+    with pytest.raises(UsageError, match=r"format yolo cannot hold what this model finds \(task segment\)"):
+        chosen_formats(["yolo"], "segment")
     with pytest.raises(UsageError, match=r"format masks cannot hold what this model finds \(task detect\)"):
         chosen_formats(["masks"])
+
+
+def test_regions_are_rows_of_coco(tmp_path: Path) -> None:
+    with coco_writer(tmp_path) as add:
+        add(result(["road", "car"]), number=3, name="street")
+    road, car = json.loads((tmp_path / "results.json").read_text())
+    assert {key: road[key] for key in ("image_id", "category_id", "bbox", "area", "score", "file_name")} == {
+        "image_id": 3,
+        "category_id": 5,
+        "bbox": [0, 48, 126, 48],
+        "area": 6048,
+        "score": 1,
+        "file_name": "street.jpg",
+    }
+    assert road["segmentation"] == [[0, 48, 126, 48, 126, 96, 0, 96]]
+    assert car["segmentation"] == [[126, 0, 128, 0, 128, 96, 126, 96]]
 
 
 # drawing --------------------------------------------------------------------------------------------------------------
@@ -166,3 +186,46 @@ def test_a_map_without_any_class_has_no_legend() -> None:
 def test_legends_fit_pictures_of_any_size(size: tuple[int, int]) -> None:
     drawn = draw_map(np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8), ("a class with a long name",))
     assert drawn.shape[1] == size[1]
+
+
+def test_strips_of_an_overlay_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.random.default_rng(0).integers(0, 4, (50, 40)).astype(np.uint8)
+    picture = np.random.default_rng(1).integers(0, 256, (50, 40, 3), dtype=np.uint8)
+    whole = draw_map(picture, labels, TABLE.names)
+    monkeypatch.setattr("visionkit.predict.maps.STRIP", 40 * 7)
+    assert (draw_map(picture, labels, TABLE.names) == whole).all()
+
+
+def test_truth_beside_prediction_beside_errors() -> None:
+    picture = np.full((320, 400, 3), 200, np.uint8)
+    truth, predicted = np.zeros((320, 400), np.uint8), np.zeros((320, 400), np.uint8)
+    truth[:100] = 255
+    predicted[:, 300:] = 1  # a quarter of what is judged is wrong
+    drawn = draw_map_comparison(picture, truth, predicted, TABLE.names)
+    gap = (drawn.shape[1] - 3 * 400) // 2
+    assert gap > 0
+    caption = 2 * 10  # of letters of 10 px
+    left, middle, right = (
+        drawn[caption : caption + 320, start : start + 400] for start in (0, 400 + gap, 800 + 2 * gap)
+    )
+    road, car = (np.array(class_colour(label)) * 0.55 + 200 * 0.45 for label in (0, 1))
+    assert (left[50, 200] == 200).all()  # no class: the picture alone
+    assert np.abs(left[200, 350] - road).max() <= 1
+    assert np.abs(middle[200, 350] - car).max() <= 1
+    assert np.abs(middle[200, 250] - road).max() <= 1
+    wrong = np.array(WRONG) * 0.75 + 160 * 0.25
+    assert np.abs(right[200, 350] - wrong).max() <= 1
+    assert (right[200, 250] == 160).all()
+    assert (right[50, 350] == 60).all()  # not judged, so not wrong
+    legend = drawn[caption + 320 :].reshape(-1, 3).tolist()
+    assert list(class_colour(0)) in legend
+    assert list(class_colour(1)) in legend
+    assert list(class_colour(2)) not in legend
+    assert (picture == 200).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 5), (20, 400)])
+def test_comparisons_of_any_size(size: tuple[int, int]) -> None:
+    labels = np.full(size, 255, np.uint8)
+    drawn = draw_map_comparison(np.zeros((*size, 3), np.uint8), labels, np.zeros(size, np.uint8), TABLE.names)
+    assert drawn.shape[1] >= 3 * size[1]

@@ -155,13 +155,15 @@ def bench(*arguments: Any) -> subprocess.CompletedProcess[str]:
 def test_help_names_the_benchmarks() -> None:
     done = bench("--help")
     assert done.returncode == 0
-    assert all(word in done.stdout for word in ("training", "pipeline", "accuracy", "backbones", "Example: "))
+    words = ("training", "pipeline", "accuracy", "backbones", "detectors", "Example: ")
+    assert all(word in done.stdout for word in words)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["training", "--modes", "all"], "error: --modes are default, equal or default,equal, got 'all'"),
+        (["detectors", "--jobs", "all"], "error: --jobs are training,inference or one of them, got 'all'"),
         (["accuracy", "--seeds", "a"], "error: --seeds takes numbers separated by commas, got 'a'"),
         (["pipeline", "--peer", "x"], "error: a peer is NAME=COMMAND, got 'x'; "),
         (["pipeline", "--data", "nowhere"], "error: visionkit failed with exit code 1: "),
@@ -227,6 +229,35 @@ def test_a_backbones_peer_has_its_maps(name: str) -> None:
         )
         expected = ours(torch.zeros(1, 3, 64, 64))
     assert [level_map.shape for level_map in maps] == [level_map.shape for level_map in expected]
+
+
+TINY = ("--batch", 2, "--steps", 1, "--rounds", 1, "--threads", 1)
+
+
+def test_tiny_training_of_detectors(tiny_data: Path) -> None:
+    done = bench("detectors", "--data", tiny_data, "--imgsz", 64, *TINY, "--jobs", "training", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert [turn["name"] for turn in said["turns"]] == ["same network", "light recipe"]
+    for turn in said["turns"]:  # of a single step the ratio of medians is the median of ratios
+        assert turn["times_as_fast"] == pytest.approx(turn["torchvision_milliseconds"] / turn["milliseconds"])
+    assert list(said["rows"]) == ["training"]
+    rows = said["rows"]["training"]["times_as_fast"]
+    assert [row["median"] for row in rows] == [turn["times_as_fast"] for turn in said["turns"]]
+
+
+def test_tiny_inference_of_detectors(tiny_data: Path) -> None:
+    done = bench("detectors", "--data", tiny_data, "--imgsz", 64, *TINY, "--jobs", "inference")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "Inference, 64 px, 1 rounds of 1 steps"
+    # The network, threads; median, lowest and highest of one round.
+    tables = zip(lines[2::3], lines[3::3], strict=True)
+    medians = {" ".join(head.split()[1:-2]): float(row.split()[2]) for head, row in tables}
+    assert list(medians)[:3] == ["torchvision ms", "visionkit ms", "times as fast"]
+    times = medians["torchvision ms"] / medians["visionkit ms"]
+    assert medians["times as fast"] == pytest.approx(times, abs=0.02)
+    assert medians["its boxes found, fp32"] >= 0.99
 
 
 def test_a_tiny_accuracy(tiny_data: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +40,15 @@ def parser() -> argparse.ArgumentParser:
     backbones.add_argument("--batch", type=int, default=8, help="images a step (%(default)s)")
     backbones.add_argument("--backbones", default=USUAL_BACKBONES, help="which (%(default)s)")
     backbones.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    detectors = commands.add_parser(
+        "detectors", help="training and inference of Faster R-CNN beside torchvision's own, in turns step by step"
+    )
+    detectors.set_defaults(peer=[])
+    detectors.add_argument("--data", default="sample", help="dataset folder in COCO layout (%(default)s)")
+    detectors.add_argument("--jobs", default="training,inference", help="one or both (%(default)s)")
+    detectors.add_argument("--imgsz", type=int, help="side of the input, px (320 of training, 640 of inference)")
+    detectors.add_argument("--batch", type=int, default=4, help="images a step of training (%(default)s)")
+    detectors.add_argument("--json", action="store_true", help="print JSON instead of tables")
     for command in (training, pipeline, accuracy):
         command.add_argument("--data", default="sample", help="dataset folder in COCO layout (%(default)s)")
         command.add_argument(
@@ -50,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
             "--peer", action="append", default=[], metavar="NAME=COMMAND", help="another contestant; repeatable"
         )
         command.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    for command in (training, accuracy, backbones):
+    for command in (training, accuracy, backbones, detectors):
         command.add_argument(
             "--threads", type=int, default=os.cpu_count() or 1, help="equal threads for all (%(default)s)"
         )
@@ -63,8 +72,8 @@ def parser() -> argparse.ArgumentParser:
             default="equal" if command is accuracy else "default,equal",
             help="each contestant's own number of threads, the equal one, or both (%(default)s)",
         )
-    for command in (training, pipeline, backbones):
-        steps = 5 if command is backbones else 30
+    for command in (training, pipeline, backbones, detectors):
+        steps = 5 if command in (backbones, detectors) else 30
         command.add_argument("--steps", type=int, default=steps, help="batches timed in each turn (%(default)s)")
         command.add_argument("--rounds", type=int, default=3, help="turns of each (%(default)s)")
     pipeline.add_argument("--no-torchvision", action="store_true", help="leave out the peer written with torchvision")
@@ -78,8 +87,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
-        jobs = {"training": training, "pipeline": pipeline, "accuracy": accuracy, "backbones": backbones}
-        report = jobs[given.command](given)
+        report = JOBS[given.command](given)
     except BenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -160,6 +168,56 @@ def backbones(given: argparse.Namespace) -> str:
     return "\n\n".join([head, *tables])
 
 
+DETECTOR_JOBS: dict[str, tuple[int, dict[str, str], dict[str, tuple[str, int]]]] = {
+    "training": (
+        320,
+        {
+            "same network": own("measure_detector_training.py", "same"),
+            "light recipe": own("measure_detector_training.py", "light"),
+        },
+        {
+            "milliseconds": ("visionkit ms", 1),
+            "torchvision_milliseconds": ("torchvision ms", 1),
+            "times_as_fast": ("times as fast", 2),
+        },
+    ),
+    "inference": (
+        640,
+        {"R50-FPN": own("measure_detector_inference.py")},
+        {
+            "torchvision_milliseconds": ("torchvision ms", 1),
+            "default_milliseconds": ("visionkit ms", 1),
+            "default_times_as_fast": ("times as fast", 2),
+            "fp32_times_as_fast": ("times as fast, fp32", 2),
+            "exact_times_as_fast": ("times as fast, exact", 2),
+            "fp32_matched": ("its boxes found, fp32", 4),
+        },
+    ),
+}
+"""Side of the input, contestants, and what of theirs is shown under which heading with how many digits."""
+
+
+def detectors(given: argparse.Namespace) -> str:
+    asked = given.jobs.split(",")
+    if not set(asked) <= set(DETECTOR_JOBS):
+        raise BenchError(f"--jobs are {','.join(DETECTOR_JOBS)} or one of them, got {given.jobs!r}")
+    parts, all_turns, all_rows = [], [], {}
+    for job in asked:
+        size, commands, shown = DETECTOR_JOBS[job]
+        side = given.imgsz or size
+        contestants = [Contestant(name, command) for name, command in commands.items()]
+        options = argparse.Namespace(**{**vars(given), "imgsz": side})
+        turns = compete(contestants, options, [given.threads], list(shown))
+        # Each against torchvision's in its own process, as backbones.
+        rows = {key: [replace(row, ratio=None) for row in summarise(turns, key)] for key in shown}
+        batch = f", batch {given.batch}" if job == "training" else ""
+        parts.append(f"{job.capitalize()}, {side} px{batch}, {given.rounds} rounds of {given.steps} steps")
+        parts += [table(rows[key], heading, digits) for key, (heading, digits) in shown.items()]
+        all_turns += turns
+        all_rows[job] = {key: [row.to_json() for row in of_key] for key, of_key in rows.items()}
+    return as_json(given, all_turns, rows=all_rows) if given.json else "\n\n".join(parts)
+
+
 def reached_table(reached: Sequence[dict[str, Any]], levels: Sequence[float]) -> str:
     """When each run first reached each AP, in minutes since its command was started."""
     lines = ["First minute at AP".ljust(28) + "".join(f"{level:>8g}" for level in levels) + "     end"]
@@ -217,6 +275,14 @@ def as_json(given: argparse.Namespace, turns: Sequence[Turn], **parts: Any) -> s
     said = [{"round": t.round, "name": t.name, "threads": t.threads, **t.said} for t in turns]
     return json.dumps({"benchmark": given.command, "command": shlex.join(sys.argv), **parts, "turns": said})
 
+
+JOBS: dict[str, Callable[[argparse.Namespace], str]] = {
+    "training": training,
+    "pipeline": pipeline,
+    "accuracy": accuracy,
+    "backbones": backbones,
+    "detectors": detectors,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

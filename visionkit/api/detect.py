@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from visionkit.build import load_model
+from visionkit.api.weights import find_model
 from visionkit.classes import ClassTable
 from visionkit.engine.device import choose_device, use_threads
+from visionkit.engine.events import Listener
 from visionkit.engine.run_folder import numbered_folder
 from visionkit.engine.torch_backend import TorchBackend
-from visionkit.errors import DataError
+from visionkit.errors import DataError, UsageError
 from visionkit.predict.backend import Backend
-from visionkit.predict.detect import LoadedImage, detect_images, detect_loaded, read_images
+from visionkit.predict.detect import LoadedImage, detect_loaded, read_images
 from visionkit.predict.drawing import draw
 from visionkit.predict.output_formats import DEFAULT_FORMATS, OutputFormat, chosen_formats
 from visionkit.predict.sources import find_images
+from visionkit.predict.tiling import Tiling, chosen_tiling
+from visionkit.predict.why_drawing import draw_why
 from visionkit.predict.writers import OutputNames, save_picture
 from visionkit.result import Result, Task
 
@@ -45,6 +48,9 @@ class Detector:
         iou: float | None = None,
         max_det: int = 300,
         classes: Sequence[str] | None = None,
+        tile: int | None = None,
+        overlap: float | None = None,
+        why: bool = False,
     ) -> list[Result]:
         """Results of all images of files, folders, globs and list files (`images.txt`, one path a line).
 
@@ -53,6 +59,9 @@ class Detector:
             iou: of two detections of a class that overlap more, the better one is kept; the model's own where None.
             max_det: most detections an image, or classes.
             classes: names to look for; all where None.
+            tile: side in pixels of the overlapping tiles that larger images are seen in; whole where None.
+            overlap: share of a tile that neighbours have in common; 0.2 where None.
+            why: whether results say why, in `why`: where each candidate came from, and what became of it.
 
         Raises:
             UsageError, DataError: a source is missing or names no image, or an image cannot be read.
@@ -61,7 +70,19 @@ class Detector:
         def refuse(_path: Path, error: DataError) -> None:
             raise error
 
-        return list(self.stream(*sources, conf=conf, iou=iou, max_det=max_det, classes=classes, on_skip=refuse))
+        return list(
+            self.stream(
+                *sources,
+                conf=conf,
+                iou=iou,
+                max_det=max_det,
+                classes=classes,
+                tile=tile,
+                overlap=overlap,
+                why=why,
+                on_skip=refuse,
+            )
+        )
 
     def stream(
         self,
@@ -70,14 +91,40 @@ class Detector:
         iou: float | None = None,
         max_det: int = 300,
         classes: Sequence[str] | None = None,
+        tile: int | None = None,
+        overlap: float | None = None,
+        why: bool = False,
         on_skip: Callable[[Path, DataError], None] | None = None,
     ) -> Iterator[Result]:
         """The same, one Result at a time; an image that cannot be read is left out, and handed to `on_skip` or, where
         there is none, warned about."""
+        tiling = chosen_tiling(tile, overlap)
         paths = find_images([str(source) for source in sources])
-        return detect_images(
-            self.backend, paths, score=conf, iou=iou, max_det=max_det, classes=classes, on_skip=on_skip or _warn
+        images = read_images(paths, on_skip=on_skip or _warn)
+        pairs = _detected(
+            self.backend, images, conf=conf, iou=iou, max_det=max_det, classes=classes, tiling=tiling, why=why
         )
+        return (result for _, result in pairs)
+
+
+def _detected(
+    backend: Backend,
+    images: Iterable[LoadedImage],
+    *,
+    conf: float,
+    iou: float | None,
+    max_det: int,
+    classes: Sequence[str] | None,
+    tiling: Tiling | None,
+    why: bool,
+) -> Iterator[tuple[LoadedImage, Result]]:
+    """Images with their results, which say why where they are asked to."""
+    pairs = detect_loaded(backend, images, score=conf, iou=iou, max_det=max_det, classes=classes, tiling=tiling)
+    if not why:
+        return pairs
+    from visionkit.api.why import with_why  # noqa: PLC0415 - only where someone asks
+
+    return with_why(pairs, backend, conf=conf, iou=iou, max_det=max_det, classes=classes, tiled=tiling is not None)
 
 
 def _warn(_path: Path, error: DataError) -> None:
@@ -85,30 +132,54 @@ def _warn(_path: Path, error: DataError) -> None:
 
 
 def load(
-    weights: str | Path = "default", *, device: str = "auto", imgsz: int | None = None, threads: int = 0
+    weights: str | Path = "default",
+    *,
+    device: str = "auto",
+    imgsz: int | None = None,
+    threads: int = 0,
+    amp: bool | None = None,
+    exact: bool = False,
+    offline: bool = False,
+    listen: Listener = lambda event: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Detector:
-    """The model of a .safetensors file that `finetune` wrote, or the bundled one by the name `default`.
+    """The model of a .safetensors file that `finetune` wrote, or another one by its name.
+
+    It runs in fewer layers than it learnt in: batch norms are folded into the convolutions before them, which changes
+    results by rounding alone. bf16 changes them more. `evaluate` folds nothing; `exact` gives what it gives in fp32.
 
     Args:
+        weights: the file; `default`, the bundled model; `coco` or `torchvision:NAME`, a published one, which is
+            downloaded where it is not here.
         imgsz: side of the square network input in pixels; as trained where None.
         threads: CPU threads; 0 leaves torch's choice.
+        amp: bf16 where the hardware has it, or fp32; as trained where None.
+        exact: fp32, layer by layer as in training.
+        offline: never use the network.
+        listen: told how far a download is.
+        say: told what is downloaded before it is.
 
     Raises:
         CheckpointError: missing, damaged or not visionkit's.
-        UsageError: the device is not here, or the model's stride does not divide the image size.
+        UsageError: the device is not here, the model's stride does not divide the image size, or exact and amp are both
+            asked for.
+        VisionkitError: weights cannot be downloaded.
     """
+    if exact and amp:
+        raise UsageError("exact means fp32 and amp asks for bf16; leave one of them out")
     use_threads(threads)
-    loaded = load_model(weights)
     where = choose_device(device)
+    loaded = find_model(weights, offline=offline, listen=listen, say=say)
     return Detector(
         TorchBackend(
             loaded.model,
             loaded.classes,
             image_size=loaded.image_size(imgsz),
             device=where,
-            amp=loaded.recipe.train.amp,
+            amp=False if exact else loaded.recipe.train.amp if amp is None else amp,
             name=loaded.name,
             sha256=loaded.sha256,
+            exact=exact,
         ),
         loaded.model.task,
     )
@@ -122,6 +193,9 @@ def detect(
     iou: float | None = None,
     max_det: int = 300,
     classes: Sequence[str] | None = None,
+    tile: int | None = None,
+    overlap: float | None = None,
+    why: bool = False,
     save: bool = True,
     formats: Sequence[str] | None = None,
     out: Path | None = None,
@@ -152,7 +226,10 @@ def detect(
     """
     written = chosen_formats([DEFAULT_FORMATS[detector.task]] if formats is None else formats, detector.task)
     images = read_images(paths, on_skip=on_skip)
-    pairs = detect_loaded(detector.backend, images, score=conf, iou=iou, max_det=max_det, classes=classes)
+    tiling = chosen_tiling(tile, overlap)
+    pairs = _detected(
+        detector.backend, images, conf=conf, iou=iou, max_det=max_det, classes=classes, tiling=tiling, why=why
+    )
     count = 0
     with ExitStack() as files:
         write: Callable[[LoadedImage, Result], None] | None = None
@@ -183,6 +260,6 @@ def _output(
             for add in writers:
                 add(result, number=image.number, name=picture.stem)
             if pictures:
-                save_picture(picture, draw(image.pixels, result))
+                save_picture(picture, (draw if result.why is None else draw_why)(image.pixels, result))
 
         yield write

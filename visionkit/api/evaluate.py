@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from visionkit.api.datasets import find_dataset, say_split
+from visionkit.api.map_pictures import drawn_maps
+from visionkit.api.report import report_detections, with_images_in
 from visionkit.api.task_data import says_masks, task_dataset, task_images, task_layout
-from visionkit.build import LoadedModel, load_model
+from visionkit.api.tiled_evaluation import check_tiled, tiled_maps, tiled_results, tiled_rows
+from visionkit.api.weights import find_model
+from visionkit.build import LoadedModel
 from visionkit.classes import ClassMatch, ClassTable, in_brackets, match_classes
 from visionkit.data.loader import BatchLoader, evaluation_loader
 from visionkit.data.views import EvaluationView, Samples
@@ -31,7 +35,9 @@ from visionkit.metrics.coco_columns import check_task
 from visionkit.metrics.coco_map import CocoScores, Task, coco_scores
 from visionkit.metrics.task_scores import TaskScores
 from visionkit.predict.drawing import draw_comparison
+from visionkit.predict.tiling import chosen_tiling
 from visionkit.predict.writers import OutputNames, save_picture
+from visionkit.report.page import check_report
 from visionkit.result import Result
 
 
@@ -45,11 +51,16 @@ def evaluate(
     iou: float | None = None,
     proposals: str | Path | None = None,
     imgsz: int | None = None,
+    tile: int | None = None,
+    overlap: float | None = None,
     device: str = "auto",
     workers: int = 1,
     threads: int = 0,
+    amp: bool | None = None,
+    offline: bool = False,
     save_predictions: str | Path | None = None,
     pictures: str | Path | None = None,
+    report: str | Path | None = None,
     skip_bad: bool = False,
     on_skip: Callable[[str], None] = lambda line: None,
     listen: Listener = lambda event: None,
@@ -65,14 +76,22 @@ def evaluate(
     classes than the data, only detections of the data's classes count.
 
     Args:
-        weights: a .safetensors file of visionkit; `default` is the bundled model.
+        weights: a .safetensors file of visionkit; `default`, the bundled model; `coco` or `torchvision:NAME`, a
+            published one, which is downloaded where it is not here.
         data: dataset folder or YAML file; see `find_dataset`.
         task: what of detections is compared, boxes (`bbox`) or masks (`segm`).
         iou: of two detections of a class that overlap more, the better one is kept; the model's own where None.
         proposals: a file of them on the split, for a model that is fed by them; see `formats.proposals`.
+        tile: side in pixels of the overlapping tiles that larger images are seen in, as `detect` sees them; whole where
+            None.
+        overlap: share of a tile that neighbours have in common; 0.2 where None.
         threads: CPU threads; 0 leaves torch's choice.
+        amp: bf16 where the hardware has it, or fp32; as trained where None.
+        offline: never use the network.
         save_predictions: where to write the detections as COCO results; of detectors alone.
-        pictures: folder for pictures of the first images, truth on the left, detections on the right; likewise.
+        pictures: folder for pictures of the first images, truth on the left, detections on the right, or the maps of a
+            segmenter and then their errors; not of classifiers.
+        report: an HTML file, which gets numbers, curves, confusion and all images, worst first; of detectors alone.
         skip_bad: leave items in error out of the data instead of refusing it.
         on_skip: told those items, a line each.
 
@@ -80,22 +99,21 @@ def evaluate(
         UsageError: a value is out of range, or the data has no such split.
         CheckpointError, DataError: a file is missing or broken, or the model does not know each class of the data.
     """
-    if batch is not None and batch < 1:
-        raise UsageError(f"batch must be at least 1, got {batch}; use a larger value, or leave it out")
-    if save_predictions is not None and Path(save_predictions).exists():
-        raise UsageError(f"{save_predictions} exists and nothing is overwritten; give another --save-predictions")
-    loaded = load_model(weights)
     check_task(task)
-    if iou is not None and not 0 <= iou <= 1:
-        raise UsageError(f"iou must be between 0 and 1, got {iou}; choose a value such as 0.5")
+    _check_values(batch, iou)
+    _check_free(save_predictions, report)
+    tiling = chosen_tiling(tile, overlap)
+    # Masks are asked of a model that says them.
+    model_asked = "mask-rcnn" if task == "segm" else None
+    loaded = find_model(weights, model=model_asked, offline=offline, listen=listen, say=say)
     if task == "segm" and not says_masks(loaded.recipe):
         raise UsageError(
             f"{loaded.path} is a {loaded.recipe.model}, task segm compares masks of objects; use task bbox"
         )
     of_model = loaded.model.task
-    if of_model != "detect" and (save_predictions is not None or pictures is not None):
-        kind = "classifier" if of_model == "classify" else "segmenter"
-        raise UsageError(f"{loaded.path} is a {kind}, and predictions and pictures are of detections; leave them out")
+    _check_outputs(loaded, save_predictions, pictures, report)
+    if tiling is not None:
+        check_tiled(loaded)
     image_size = loaded.image_size(imgsz)
     layout = find_dataset(data, say, loaded.recipe.train.seed)
     layout = task_layout(of_model, layout, loaded.recipe.train.seed)
@@ -107,31 +125,94 @@ def evaluate(
     where = choose_device(device)
     use_threads(threads)
     settings = loaded.recipe.train
+    half = settings.amp if amp is None else amp
     samples = task_dataset(loaded.recipe, truth, proposals=None if proposals is None else Path(proposals))
     loader = split_loader(samples, image_size, batch or settings.batch, workers, where)
     model = loaded.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    count = counted_images(len(samples), listen)
     if of_model == "classify":
-        count = counted_images(len(samples), listen)
-        labels, probabilities = classify_batches(
-            model, loader, loaded.classes, device=where, amp=settings.amp, on_images=count
-        )
+        labels, probabilities = classify_batches(model, loader, loaded.classes, device=where, amp=half, on_images=count)
         # known_classes made sure that each class of the data has one of the model's.
         return classification_scores(labels, probabilities[:, [theirs for _, theirs in match.pairs]], truth.classes)
+    tiled = tiling and tiled_results(
+        loaded,
+        truth,
+        tiling,
+        image_size=image_size,
+        batch=batch or settings.batch,
+        iou=iou,
+        device=where,
+        amp=half,
+        on_images=count,
+    )
     if of_model == "segment":
-        count = counted_images(len(samples), listen)
-        maps = segment_batches(model, loader, device=where, amp=settings.amp, on_images=count)
-        # What the data has no class for is wrong wherever it is judged.
-        ours = np.full(256, 255, np.uint8)
-        for label, theirs in match.pairs:
-            ours[theirs] = label
-        return count_maps((ours[labels] for labels in maps), truth, boundaries=True)
-    rows = detections_on(model, loader, truth, loaded.classes, where, settings.amp, listen, task == "segm", iou)
+        maps = tiled_maps(tiled) if tiled else segment_batches(model, loader, device=where, amp=half, on_images=count)
+        maps = _with_labels_of_data(maps, match)
+        if pictures is not None:
+            maps = drawn_maps(Path(pictures), truth, maps, PICTURES)
+        return count_maps(maps, truth, boundaries=True)
+    rows = (
+        tiled_rows(tiled)
+        if tiled
+        else detections_on(model, loader, truth, loaded.classes, where, half, listen, task == "segm", iou)
+    )
     rows = _with_ids_of_data(rows, match)
     if save_predictions is not None:
         write_results(Path(save_predictions), rows)
     if pictures is not None:
         draw_comparisons(Path(pictures), truth, rows)
-    return coco_scores(truth, rows, task, intervals=True)
+    title = f"{loaded.name} on {layout.root.name}, {split}"
+    return _scored(truth, rows, task, report, title)
+
+
+def _check_values(batch: int | None, iou: float | None) -> None:
+    """Raises UsageError where one is out of range."""
+    if batch is not None and batch < 1:
+        raise UsageError(f"batch must be at least 1, got {batch}; use a larger value, or leave it out")
+    if iou is not None and not 0 <= iou <= 1:
+        raise UsageError(f"iou must be between 0 and 1, got {iou}; choose a value such as 0.5")
+
+
+def _check_free(save_predictions: str | Path | None, report: str | Path | None) -> None:
+    """Raises UsageError where a file would be overwritten, before the work begins."""
+    if save_predictions is not None and Path(save_predictions).exists():
+        raise UsageError(f"{save_predictions} exists and nothing is overwritten; give another --save-predictions")
+    if report is not None:
+        check_report(Path(report))
+
+
+def _scored(
+    truth: AnnotatedImages,
+    rows: Sequence[Mapping[str, Any]],
+    task: Task,
+    report: str | Path | None,
+    title: str,
+    images: str | Path | None = None,
+) -> CocoScores:
+    """The scores of COCO results, and the report on them, with pictures of the files in `images` if given."""
+    scores = coco_scores(truth, rows, task, intervals=True)
+    if report is not None:
+        pictured = truth if images is None else with_images_in(truth, Path(images))
+        report_detections(Path(report), title, pictured, rows, scores)
+    return scores
+
+
+def _check_outputs(
+    loaded: LoadedModel,
+    save_predictions: str | Path | None,
+    pictures: str | Path | None,
+    report: str | Path | None,
+) -> None:
+    """Raises UsageError: the model says nothing that could be written or drawn so."""
+    of_model = loaded.model.task
+    if of_model == "classify" and (save_predictions is not None or pictures is not None):
+        raise UsageError(
+            f"{loaded.path} is a classifier, and predictions and pictures are of detections or maps; leave them out"
+        )
+    if of_model == "segment" and save_predictions is not None:
+        raise UsageError(f"{loaded.path} is a segmenter, predictions are of detections; leave out --save-predictions")
+    if of_model != "detect" and report is not None:
+        raise UsageError(f"{loaded.path} is no detector, and reports are of detections; leave out --report")
 
 
 def evaluate_predictions(
@@ -139,12 +220,15 @@ def evaluate_predictions(
     annotations: str | Path,
     *,
     task: Task = "bbox",
+    report: str | Path | None = None,
+    images: str | Path | None = None,
     skip_bad: bool = False,
     on_skip: Callable[[str], None] = lambda line: None,
 ) -> CocoScores:
     """The COCO scores of a results file, whoever made it, against a ground truth file.
 
     Args:
+        report: an HTML file, as `evaluate` writes it; `images`: the folder that its pictures are taken from.
         skip_bad: leave items in error out of both, and so predictions on images that were left out, instead of
             refusing the files.
         on_skip: told those items, a line each.
@@ -152,11 +236,14 @@ def evaluate_predictions(
     Raises:
         DataError: a file is missing or broken, or they do not belong together.
     """
+    _check_free(None, report)
+    if images is not None and report is None:
+        raise UsageError("--images are for the pictures of a --report; leave it out")
     truth = read_coco(Path(annotations), skip_bad=skip_bad)
     for line in truth.left_out:
         on_skip(line)
     rows = read_results(Path(predictions), truth, on_skip if skip_bad else None)
-    return coco_scores(truth, rows, task, intervals=True)
+    return _scored(truth, rows, task, report, f"{Path(predictions).name} on {truth.source.name}", images)
 
 
 def split_loader(data: Samples, image_size: int, batch: int, workers: int, device: torch.device) -> BatchLoader:
@@ -227,6 +314,14 @@ def _table(match: ClassMatch) -> str:
     rows += [("-", name) for label, name in enumerate(theirs) if label not in match.labels]
     width = max(len(left) for left, _ in rows)
     return "\n".join(f"  {left:<{width}}  {right}" for left, right in rows)
+
+
+def _with_labels_of_data(maps: Iterator[NDArray[np.uint8]], match: ClassMatch) -> Iterator[NDArray[np.uint8]]:
+    """Maps of the model's labels -> of the data's; what the data has no class for is wrong wherever it is judged."""
+    ours = np.full(256, 255, np.uint8)
+    for label, theirs in match.pairs:
+        ours[theirs] = label
+    return (ours[labels] for labels in maps)
 
 
 def _with_ids_of_data(rows: Sequence[Mapping[str, Any]], match: ClassMatch) -> list[dict[str, Any]]:

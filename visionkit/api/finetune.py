@@ -7,11 +7,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from visionkit.api.batch_size import fit_batch
+from visionkit.api.find_rate import find_rate
+from visionkit.api.fitting import run_fitting, say_fitting_plan, settle_fitting
+from visionkit.api.freezing import require_thaws_within
 from visionkit.api.prepare import Prepared, Say, prepare, prepare_resumed, say_plan
+from visionkit.api.shared_run import begun, require_shareable, speaking
+from visionkit.api.task_data import is_fitted
 from visionkit.api.time_budget import fix_epochs, settle_length
 from visionkit.api.training_run import FinetuneResult, run_training
 from visionkit.config import Choices, describe, parse_assignments, read_augment, read_config_file
+from visionkit.engine.distributed import TorchProcesses, by_first, joined_processes
 from visionkit.engine.events import Listener
+from visionkit.engine.interruption import StopRequest
 from visionkit.engine.run_folder import RunFolder, numbered_folder
 from visionkit.errors import UsageError
 
@@ -27,9 +35,11 @@ def finetune(
     out: str | Path | None = None,
     resume: str | Path | None = None,
     dry_run: bool = False,
+    find_lr: bool = False,
     listen: Listener = lambda event: None,
     say: Say = lambda line: None,
     on_skip: Callable[[str], None] = lambda line: None,
+    stop: StopRequest | None = None,
     **flags: Any,
 ) -> FinetuneResult | None:
     """Train a detector on a dataset with a train and a val split.
@@ -43,35 +53,83 @@ def finetune(
         out: folder of the run; by default a new one under runs/finetune.
         resume: folder of a run that was interrupted; it goes on where it was, and ends as if it never had been.
         dry_run: check and print everything, train nothing.
+        find_lr: train a copy for some steps at rising learning rates, say which one suits, draw why, and train nothing.
         listen: told what happens, event by event.
         say: told, line by line, what a user should read.
         on_skip: told, a line each, the items that `skip_bad` leaves out of the data; the run's log names them too.
-        flags: any other setting by its name on the command line: model, backbone, weights, force, epochs or minutes,
-            batch, imgsz, lr, optimizer, patience, seed, augment (a preset, a YAML file or settings), cache, device,
-            threads, workers, amp, tensorboard, skip_bad, offline.
+        stop: asks the run to end after its step, with its state saved; a signal handler may.
+        flags: any other setting by its name on the command line: model, backbone, weights, strategy, unfreeze (one or
+            several), force, epochs or minutes, batch (a number or "auto"), imgsz, lr, lr_backbone, optimizer, patience,
+            seed, augment (a preset, a YAML file or settings), cache, device, threads, workers, amp, tensorboard,
+            skip_bad, offline, max_images.
 
     Returns:
-        The result, or None after a dry run.
+        The result, or None after a dry run, and in all but the first of several processes that torchrun started.
 
     Raises:
         UsageError, ConfigError, DataError, CheckpointError: something given is wrong; nothing was done.
         VisionkitError: training failed on its way; the last state is saved.
+        InterruptedRunError: `stop` asked for it, and the state is saved.
     """
-    if resume is not None:
-        flags.pop("offline", None)  # nothing is downloaded for a run that has begun
-        if any(value is not None for value in flags.values()) or freeze or config or set or out or data:
-            raise UsageError("--resume goes on with the run's own settings and takes no other; leave them out")
-        folder = RunFolder(Path(resume))
-        if dry_run:
-            _tell_left_out(prepare_resumed(folder, say), on_skip, lambda line: None)
-            say(DRY_RUN_ENDS)
-            return None
-        say_and_log = _logging(say, folder)
-        resumed = prepare_resumed(folder, say_and_log)
-        _tell_left_out(resumed, on_skip, folder.add_to_log)
-        return run_training(resumed, folder, listen, say_and_log)
-    if out is not None:
-        RunFolder.check_free(Path(out))
+    with joined_processes() as processes:
+        listen, say, on_skip = speaking(processes, listen, say, on_skip)
+        if resume is not None:
+            flags.pop("offline", None)  # nothing is downloaded for a run that has begun
+            elsewhere = {name: flags.pop(name) for name in _CHANGE_NOTHING if flags.get(name) is not None}
+            if any(value is not None for value in flags.values()) or freeze or config or set or out or data or find_lr:
+                raise UsageError("--resume goes on with the run's own settings and takes no other; leave them out")
+            result = _go_on(Path(resume), elsewhere, dry_run, listen, say, on_skip, stop, processes)
+        elif begun(out, processes) == "with a state" and out is not None:
+            result = _go_on(Path(out), {}, dry_run, listen, say, on_skip, stop, processes)
+        else:
+            result = _begin(
+                data, freeze, config, set, out, dry_run, find_lr, listen, say, on_skip, stop, flags, processes
+            )
+        return result if processes is None or processes.first else None
+
+
+def _go_on(
+    root: Path,
+    elsewhere: dict[str, Any],
+    dry_run: bool,
+    listen: Listener,
+    say: Say,
+    on_skip: Callable[[str], None],
+    stop: StopRequest | None,
+    processes: TorchProcesses | None,
+) -> FinetuneResult | None:
+    """The run in a folder, from where its state is."""
+    folder = RunFolder(root)
+    if dry_run:
+        _tell_left_out(prepare_resumed(folder, say, processes, elsewhere), on_skip, lambda line: None)
+        say(DRY_RUN_ENDS)
+        return None
+    (log,) = speaking(processes, folder.add_to_log)
+    say_and_log = _logging(say, log)
+    resumed = prepare_resumed(folder, say_and_log, processes, elsewhere)
+    _tell_left_out(resumed, on_skip, log)
+    return run_training(resumed, folder, listen, say_and_log, stop=stop, processes=processes)
+
+
+def _begin(
+    data: str | Path | None,
+    freeze: str | int | Sequence[str | int],
+    config: str | Path | None,
+    set: Sequence[str],
+    out: str | Path | None,
+    dry_run: bool,
+    find_lr: bool,
+    listen: Listener,
+    say: Say,
+    on_skip: Callable[[str], None],
+    stop: StopRequest | None,
+    flags: dict[str, Any],
+    processes: TorchProcesses | None,
+) -> FinetuneResult | None:
+    """A new run, in a folder that is free."""
+    auto_batch = flags.get("batch") == "auto"
+    if auto_batch:
+        flags["batch"] = None
     choices = _choices(data, freeze, config, set, flags)
     said: list[str] = []
 
@@ -82,15 +140,47 @@ def finetune(
     settle_length(choices, say_and_keep)
     prepared, budget = prepare(choices, say_and_keep, listen=listen), None
     _tell_left_out(prepared, on_skip, said.append)
+    fitted = is_fitted(prepared.config)
+    prepared = settle_fitting(prepared, choices)
+    if auto_batch and not fitted:
+        prepared = fit_batch(prepared, choices, say_and_keep, processes)
+    if processes is not None:
+        require_shareable(prepared, processes)
     if prepared.config.minutes is not None:
         beside = Path("runs") if out is None else Path(out)
-        prepared, budget = fix_epochs(prepared, choices, beside, say_and_keep)
-    say_plan(prepared, say_and_keep)
+        prepared, budget = fix_epochs(prepared, choices, beside, say_and_keep, processes=processes)
+    require_thaws_within(prepared.state.thaws, prepared.config.train.epochs)
+    (say_fitting_plan if fitted else say_plan)(prepared, say_and_keep)
     if dry_run:
         say(DRY_RUN_ENDS)
         return None
+    if find_lr:
+        if fitted or processes is not None:
+            raise UsageError("--find-lr tries learning rates in one process, on a model that learns step by step")
+        name = prepared.layout.root.resolve().name
+        find_rate(prepared, Path(out) if out is not None else numbered_folder(Path("runs") / "find-lr", name), say)
+        return None
+    again = processes is not None  # and so whether the folder is free was asked by all, when they began
+    folder = by_first(processes, lambda: _new_folder(out, again, prepared, choices, said))
+    say_and_log = _logging(say, *speaking(processes, folder.add_to_log))
+    if fitted:
+        result = run_fitting(prepared, folder, listen, say_and_log)
+    else:
+        result = run_training(prepared, folder, listen, say_and_log, stop=stop, processes=processes)
+    if budget is not None:
+        say_and_log(budget.sentence())
+    return result
+
+
+def _new_folder(
+    out: str | Path | None, again: bool, prepared: Prepared, choices: Choices, said: Sequence[str]
+) -> RunFolder:
+    """The folder of a run with what is known before its first step; `again` where a run may have begun in it."""
     if out is not None:
-        folder = RunFolder.create(Path(out))
+        if not again:
+            RunFolder.check_free(Path(out))
+        folder = RunFolder(Path(out))
+        folder.root.mkdir(parents=True, exist_ok=True)
     else:
         folder = RunFolder(numbered_folder(Path("runs") / "finetune", prepared.layout.root.resolve().name))
     folder.config.write_text(describe(prepared.config, choices), encoding="utf-8")
@@ -98,11 +188,7 @@ def finetune(
         folder.transfer.write_text(json.dumps(prepared.transfer.to_json(), indent=1) + "\n", encoding="utf-8")
     for line in said:
         folder.add_to_log(line)
-    say_and_log = _logging(say, folder)
-    result = run_training(prepared, folder, listen, say_and_log)
-    if budget is not None:
-        say_and_log(budget.sentence())
-    return result
+    return folder
 
 
 def _tell_left_out(run: Prepared, on_skip: Callable[[str], None], log: Callable[[str], None]) -> None:
@@ -111,21 +197,24 @@ def _tell_left_out(run: Prepared, on_skip: Callable[[str], None], log: Callable[
         log(f"left out: {line}")
 
 
-def _logging(say: Say, folder: RunFolder) -> Say:
+def _logging(say: Say, log: Say) -> Say:
     """`say`, with every line also in the run's log."""
 
     def say_and_log(line: str) -> None:
-        folder.add_to_log(line)
+        log(line)
         say(line)
 
     return say_and_log
 
 
+# Flags that a run may go on with though it began without.
+_CHANGE_NOTHING = ("workers", "cache")
+
 # Flags whose setting lies in the group `train`.
-_TRAIN_FLAGS = ("epochs", "batch", "lr", "optimizer", "patience", "seed", "amp")
+_TRAIN_FLAGS = ("epochs", "batch", "lr", "lr_backbone", "optimizer", "patience", "seed", "amp")
 _FLAGS = (
     "model", "backbone", "weights", "minutes", "force", "imgsz", "augment", "cache", "device", "threads", "workers",
-    "tensorboard", "skip_bad", "offline",
+    "tensorboard", "skip_bad", "offline", "max_images", "strategy", "unfreeze",
     *_TRAIN_FLAGS,
 )  # fmt: skip
 

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from visionkit.api.weights import published_name
 from visionkit.backbones.names import is_backbone
-from visionkit.build import BACKBONES, MODELS, build_model, load_model
+from visionkit.build import BACKBONES, MODELS, build_model, load_model, published_recipe
 from visionkit.classes import ClassTable
 from visionkit.config import Recipe
 from visionkit.errors import UsageError
+from visionkit.models.assembly import run_whole
 from visionkit.nn.freeze import freeze, select_units
 from visionkit.nn.units import UnitRow, unit_rows
+from visionkit.published.models import is_published
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,10 @@ def layers(
 ) -> Layers:
     """The units of a model by name, or of a weights file.
 
+    Nothing is downloaded: the units of a published model do not depend on its weights.
+
     Args:
-        model: a model's name, or a .safetensors file.
+        model: a model's name, a .safetensors file, `coco`, or `torchvision:NAME`.
         backbone: for a model by name.
         freeze_specs: units to mark as frozen, as `--freeze` takes them.
         classes: for a model by name.
@@ -75,7 +80,10 @@ def layers(
     """
     if imgsz < 1:
         raise UsageError(f"image size must be a positive number of pixels, got {imgsz}; use 640")
-    if Path(model).suffix or Path(model).exists():
+    if is_published(model):
+        recipe, table = published_recipe(published_name(str(model)))
+        network, name = build_model(recipe, table), recipe.architecture
+    elif Path(model).suffix or Path(model).exists():
         loaded = load_model(Path(model))
         network, name = loaded.model, loaded.name
     else:
@@ -87,5 +95,5 @@ def layers(
         name = f"{model}/{backbone}"
     numbers = select_units(network.units, freeze_specs)
     sentence = freeze(network, network.units, numbers).sentence() if numbers else ""
-    rows = unit_rows(network, network.units, imgsz, numbers)
+    rows = unit_rows(network, network.units, imgsz, numbers, run=run_whole)
     return Layers(name, imgsz, rows, sum(p.numel() for p in network.parameters()), sentence)

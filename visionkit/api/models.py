@@ -19,8 +19,10 @@ from torch import nn
 from visionkit.build import BACKBONES, DEFAULT_WEIGHTS, MODELS, load_model
 from visionkit.bundled.files import bundled_model_card, bundled_weights
 from visionkit.errors import UsageError
+from visionkit.models.forms import FORM_PARTS
 from visionkit.published.cache import cache_folder
-from visionkit.published.weights import IMAGENET, IMAGENET_WEIGHTS, TORCHVISION_LICENCE
+from visionkit.published.models import COCO_LICENCE, PUBLISHED_MODELS, TORCHVISION
+from visionkit.published.weights import IMAGENET, IMAGENET_WEIGHTS, TORCHVISION_LICENCE, PublishedFile
 
 CODE_LICENCE = "Apache-2.0"
 COCO_CLASSES = 80
@@ -62,14 +64,17 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The file that a name of weights means for one backbone, on its publisher's server.
+    """The file that a name of weights means for one backbone or as a whole model, on its publisher's server.
 
     Args:
         url: of it.
         sha256: its digits as far as they are known: 64 or 8.
         size: bytes; as published, rounded where the exact size is not known.
-        scores: what its publisher measured, in 0..1; `top1` is the accuracy on ImageNet-1K's validation images.
+        scores: what its publisher measured, in 0..1; `top1` is the accuracy on ImageNet-1K's validation images, `AP`
+            and `mask_AP` are COCO's on val2017, `mIoU` is that over the classes of Pascal VOC there.
         cached: whether it is here already.
+        model: `--model` of a whole one, else empty.
+        name: its publisher's for a whole one, else empty.
     """
 
     backbone: str
@@ -78,6 +83,8 @@ class Published:
     size: int
     scores: Mapping[str, float]
     cached: bool
+    model: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +135,7 @@ def zoo() -> Zoo:
         backbones=tuple(
             Backbone(name, _first_sentence(make), _parameters(backbones[name])) for name, make in BACKBONES.items()
         ),
-        weights=(*_bundled(), _imagenet(), Weights("scratch", "random, as the seed decides")),
+        weights=(*_bundled(), _imagenet(), _published_models(), Weights("scratch", "random, as the seed decides")),
     )
 
 
@@ -172,17 +179,37 @@ def _bundled() -> tuple[Weights, ...]:
 
 
 def _imagenet() -> Weights:
-    folder = cache_folder() / "weights"
     return Weights(
         IMAGENET_WEIGHTS,
         "of the backbone only, downloaded once from torchvision's server, for the backbones below",
         TORCHVISION_LICENCE,
         scores_from="torchvision's documentation; nothing of it was measured here",
         published=tuple(
-            Published(backbone, file.url, file.sha256, file.size, file.scores, (folder / file.name).exists())
+            Published(backbone, file.url, file.sha256, file.size, file.scores, _cached(file))
             for backbone, file in IMAGENET.items()
         ),
     )
+
+
+def _published_models() -> Weights:
+    rows = []
+    for name, published in PUBLISHED_MODELS.items():
+        (model, backbone), file = FORM_PARTS[name], published.file
+        rows.append(
+            Published(backbone, file.url, file.sha256, file.size, file.scores, _cached(file), model=model, name=name)
+        )
+    return Weights(
+        f"{TORCHVISION}NAME",
+        "whole models, downloaded once from torchvision's server; coco means the first below that fits the model and "
+        "the backbone, the first of all where neither is named",
+        COCO_LICENCE,
+        scores_from="torchvision's documentation; nothing of it was measured here",
+        published=tuple(rows),
+    )
+
+
+def _cached(file: PublishedFile) -> bool:
+    return (cache_folder() / "weights" / file.name).exists()
 
 
 def _licence(model_card: str) -> str:

@@ -21,6 +21,7 @@ from visionkit.formats.held_out import with_val
 from visionkit.formats.proposals import read_proposals, split_file
 from visionkit.formats.records import AnnotatedImages
 from visionkit.formats.semantic_map import with_background
+from visionkit.models.rcnn import Rcnn
 from visionkit.types import Task
 
 TaskDataset = DetectionDataset | CropDataset | SemanticDataset
@@ -28,13 +29,12 @@ TaskDataset = DetectionDataset | CropDataset | SemanticDataset
 
 def task_of(recipe: Recipe) -> Task:
     """The task of a recipe's model."""
-    task: Task = MODELS[recipe.model].task  # type: ignore[attr-defined]
-    return task
+    return MODELS[recipe.model].task
 
 
 def says_masks(recipe: Recipe) -> bool:
     """Whether a recipe's model learns the masks of objects and says them."""
-    return getattr(MODELS[recipe.model], "says_masks", False)
+    return MODELS[recipe.model].says_masks
 
 
 def training_dataset(
@@ -59,7 +59,12 @@ def training_dataset(
 
 def wants_proposals(recipe: Recipe) -> bool:
     """Whether a recipe's model is fed by proposals from a file."""
-    return getattr(MODELS[recipe.model], "wants_proposals", False)
+    return MODELS[recipe.model].wants_proposals
+
+
+def is_fitted(recipe: Recipe) -> bool:
+    """Whether a recipe's model is fitted in one pass over the images, in place of learning epoch by epoch."""
+    return MODELS[recipe.model] is Rcnn
 
 
 def proposals_file(config: Config, split: str) -> Path | None:
@@ -77,22 +82,22 @@ def task_dataset(
     """What reads a split for a recipe's model.
 
     Args:
-        proposals: the file of them, for a model that is fed by them.
+        proposals: the file of them, for a model that is fed by them or, as rcnn, else searches for them.
 
     Raises:
         DataError: the split has no image, or not what the task needs.
         UsageError: as `DetectionDataset`.
     """
-    if wants_proposals(recipe):
-        if proposals is None:
+    if proposals is None:
+        if wants_proposals(recipe):
             raise UsageError(
                 f"model {recipe.model} needs proposals of each image; finetune takes a folder of them by --set "
                 "proposals=FOLDER, evaluate a file by --proposals; or use faster-rcnn, which makes its own"
             )
-        return DetectionDataset(images, cache, proposals=read_proposals(proposals, images))
-    if proposals is not None:
+        return DATASETS[task_of(recipe)](recipe, images, cache)
+    if not (wants_proposals(recipe) or is_fitted(recipe)):
         raise UsageError(f"model {recipe.model} makes what it needs itself and takes no proposals; leave them out")
-    return DATASETS[task_of(recipe)](recipe, images, cache)
+    return DetectionDataset(images, cache, proposals=read_proposals(proposals, images))
 
 
 def _boxes(recipe: Recipe, images: AnnotatedImages, cache: CacheName) -> DetectionDataset:

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 
 from visionkit.api.prepare import Prepared, Say, batch_plan
+from visionkit.api.task_data import proposals_file, training_dataset
 from visionkit.api.training_run import RunParts
 from visionkit.api.training_samples import growth
 from visionkit.config import Choices, Origin
 from visionkit.data.growth import NO_GROWTH
+from visionkit.engine.distributed import TorchProcesses, by_first
 from visionkit.engine.run_folder import RunFolder
 from visionkit.engine.throughput import (
     RunCost,
@@ -31,10 +33,14 @@ from visionkit.engine.throughput import (
 from visionkit.engine.train import TrainingState
 from visionkit.errors import UsageError
 from visionkit.formats.records import AnnotatedImages
+from visionkit.nn.thaw import thaw
 
 # Shares of the time asked for, and bounds in seconds: long enough to average over images and over the machine's moods.
 STEPS_SHARE, STEPS_LEAST, STEPS_MOST = 0.02, 2.0, 10.0
 EVALUATION_SHARE = 0.02
+
+# Images that steps are timed on where images are cached: a run decodes each of its images once, not at every step.
+FEW_IMAGES = 64
 
 # Of the plan that measuring draws its batches from: more than it can use up.
 TRIAL_EPOCHS = 10_000
@@ -83,7 +89,12 @@ class TimeBudget:
 
 
 def fix_epochs(
-    run: Prepared, choices: Choices, beside: Path, say: Say, clock: Callable[[], float] = time.monotonic
+    run: Prepared,
+    choices: Choices,
+    beside: Path,
+    say: Say,
+    clock: Callable[[], float] = time.monotonic,
+    processes: TorchProcesses | None = None,
 ) -> tuple[Prepared, TimeBudget]:
     """Measure the prepared run and give it as many epochs as fit into the minutes its config asks for, at least one.
 
@@ -93,6 +104,7 @@ def fix_epochs(
     Args:
         choices: `train.epochs` is added to it, with origin `auto`; `train.evaluate_every` too, where it is 0.
         beside: measured files are written in a temporary folder there, on the disk of the run.
+        processes: who else is in this call; what the first of them measures holds for all.
     """
     assert run.config.minutes is not None
     budget = TimeBudget(run.config.minutes, clock(), clock)
@@ -101,10 +113,10 @@ def fix_epochs(
         torch.random.fork_rng(devices),
         tempfile.TemporaryDirectory(dir=_existing(beside), prefix=".visionkit-") as folder,
     ):
-        cost, sentence = _measure(run, RunFolder(Path(folder)), clock)
+        cost, sentence = _measure(run, RunFolder(Path(folder)), clock, processes)
     settings = run.config.train
     batches_per_epoch = batch_plan(run.config, len(run.train_data)).steps_per_epoch
-    left = budget.seconds_left
+    left = by_first(processes, lambda: budget.seconds_left)
     if not settings.evaluate_every:
         every = affordable_interval(left, cost, settings, batches_per_epoch)
         choices.say({"train.evaluate_every": every}, "auto")
@@ -124,7 +136,7 @@ def fix_epochs(
         )
     choices.say({"train.epochs": max(1, epochs)}, "auto")
     config = choices.config()
-    state = TrainingState.begin(run.state.model, config.train, batches_per_epoch)
+    state = TrainingState.begin(run.state.model, config.train, batches_per_epoch, run.fresh, run.state.thaws)
     return replace(run, config=config, state=state), budget
 
 
@@ -133,17 +145,23 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
 
 
-def _measure(run: Prepared, folder: RunFolder, clock: Callable[[], float]) -> tuple[RunCost, str]:
+def _measure(
+    run: Prepared, folder: RunFolder, clock: Callable[[], float], processes: TorchProcesses | None
+) -> tuple[RunCost, str]:
     """What the parts of the run cost, and the two figures a user can judge by in words."""
     config, device = run.config, run.device
     assert config.minutes is not None
     batch = config.train.batch
     seconds = min(STEPS_MOST, max(STEPS_LEAST, STEPS_SHARE * 60 * config.minutes))
+    few, decoding = _few_in_memory(run, clock)
     trial = replace(
-        run, config=config.model_copy(update={"train": config.train.model_copy(update={"epochs": TRIAL_EPOCHS})})
+        few, config=config.model_copy(update={"train": config.train.model_copy(update={"epochs": TRIAL_EPOCHS})})
     )
-    parts = RunParts.of(trial, folder, lambda event: None)
+    parts = RunParts.of(trial, folder, lambda event: None, processes)
     model = copy.deepcopy(run.state.model)
+    # What learns later costs its time then; better to end early than late.
+    for held in run.state.thaws.held:
+        thaw(model, held.frozen)
 
     def steps_of(size: int) -> StepTimes:
         """Of batches that all have one size."""
@@ -156,11 +174,14 @@ def _measure(run: Prepared, folder: RunFolder, clock: Callable[[], float]) -> tu
             prefetched=PREFETCHED_BY_WORKER * (config.workers or 0),
             seconds=seconds,
             clock=clock,
+            processes=processes,
         )
 
     full, small = config.imgsz, growth(config).size(config.imgsz, 0)
-    steps = steps_of(full)
-    share = min(1.0, steps_of(small).batch / steps.batch) if small < full else 1.0
+    own_steps = steps_of(full)
+    steps = by_first(processes, lambda: own_steps)
+    own_small = steps_of(small) if small < full else steps
+    share = by_first(processes, lambda: min(1.0, own_small.batch / steps.batch))
 
     def effort(epochs: int) -> float:
         """In full-size epochs; between the two sizes that were timed, time grows with the number of pixels."""
@@ -170,7 +191,7 @@ def _measure(run: Prepared, folder: RunFolder, clock: Callable[[], float]) -> tu
 
     shown = round(EVALUATION_SHARE * 60 * config.minutes * batch / steps.batch)
     some = spread_images(run.val_images, max(batch, shown))
-    ends = time_epoch_ends(
+    own_ends = time_epoch_ends(
         TrainingState.begin(model, config.train, parts.plan.steps_per_epoch),
         parts.batches,
         config.train,
@@ -179,11 +200,29 @@ def _measure(run: Prepared, folder: RunFolder, clock: Callable[[], float]) -> tu
         save_state=parts.save_state,
         save_epoch=parts.save_epoch,
         clock=clock,
+        processes=processes,
     )
+    ends = by_first(processes, lambda: own_ends)
     evaluation = ends.evaluation * len(run.val_images.images) / len(some.images)
     # Files after an evaluation: the weights of the last epoch are in `files` already, but a better one is saved twice.
-    cost = RunCost(steps.start, steps.batch, ends.files, evaluation + ends.files_evaluated, effort)
+    # Workers decode beside the steps. Without them it is done between these, and by each process for itself: mosaics
+    # draw from all images.
+    reading = by_first(processes, lambda: 0.0 if config.workers else decoding * len(run.train_data))
+    cost = RunCost(steps.start + reading, steps.batch, ends.files, evaluation + ends.files_evaluated, effort)
     return cost, f"Measured {batch / steps.batch:.3g} images/s and {evaluation:.2g} s an evaluation"
+
+
+def _few_in_memory(run: Prepared, clock: Callable[[], float]) -> tuple[Prepared, float]:
+    """The run with few of its training images, all of them decoded already, and the seconds that each took; the run as
+    it is and 0 where images are not cached or are few themselves."""
+    if not run.train_data.is_cached or len(run.train_images.images) <= FEW_IMAGES:
+        return run, 0.0
+    images = spread_images(run.train_images, FEW_IMAGES)
+    data = training_dataset(run.config, images, "auto", proposals_file(run.config, "train"))
+    began = clock()
+    for index in range(len(data)):
+        data.read(index)
+    return replace(run, train_images=images, train_data=data), (clock() - began) / len(data)
 
 
 def spread_images(truth: AnnotatedImages, count: int) -> AnnotatedImages:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from visionkit.api.evaluate import counted_images, split_loader
 from visionkit.api.prepare import STATE_FORMAT, Prepared, Say, annotations_sha256, batch_plan, kept_sha256
+from visionkit.api.run_failures import explained
 from visionkit.api.task_data import FRAMINGS, proposals_file, task_dataset, task_of
 from visionkit.api.training_samples import augment_settings, growth, sample_sheet
 from visionkit.build import save_model
@@ -20,12 +21,14 @@ from visionkit.data.loader import BatchLoader, BatchPlan, training_loader
 from visionkit.data.views import TrainingView
 from visionkit.engine.checkpoint import save_state
 from visionkit.engine.curves import draw_curves
+from visionkit.engine.distributed import TorchProcesses
 from visionkit.engine.evaluate import EVALUATIONS
-from visionkit.engine.events import EpochDone, Event, Listener, Saved
+from visionkit.engine.evaluate_together import Part, evaluate_together, own_part
+from visionkit.engine.events import EpochDone, Event, Listener, Saved, StepSkipped, Thawed
+from visionkit.engine.interruption import StopRequest
 from visionkit.engine.run_folder import RunFolder
 from visionkit.engine.tensorboard import tensorboard_log
-from visionkit.engine.train import TrainingState, train
-from visionkit.errors import DataError, VisionkitError
+from visionkit.engine.train import TrainingState, is_finished, train
 from visionkit.formats.records import AnnotatedImages
 from visionkit.metrics.task_scores import TaskScores, scores_by_name
 from visionkit.nn.freeze import frozen_sha256, prove_frozen
@@ -42,8 +45,10 @@ class FinetuneResult:
         epochs: completed.
         best_epoch: whose weights `best` holds.
         scores: of the best epoch, as the metrics file has them: those of `SCORE_NAMES` for its task.
-        frozen_sha256: of the frozen tensors, the same before and after; empty where nothing was frozen.
+        frozen_sha256: of what was frozen to the end, the same before and after; empty where nothing was.
         left_out: items of the data that `skip_bad` left out, each named in the log.
+        thawed: what was frozen at first and learnt later, with the SHA-256 that it had until then.
+        skipped: steps that were not taken, because their loss or gradient was not finite.
     """
 
     folder: Path
@@ -54,6 +59,8 @@ class FinetuneResult:
     scores: dict[str, float | None]
     frozen_sha256: str
     left_out: int = 0
+    thawed: tuple[Thawed, ...] = ()
+    skipped: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -65,6 +72,8 @@ class FinetuneResult:
             **self.scores,
             "frozen_sha256": self.frozen_sha256 or None,
             "left_out": self.left_out,
+            "thawed": [asdict(thawed) for thawed in self.thawed],
+            "skipped": self.skipped,
         }
 
 
@@ -76,6 +85,7 @@ class _Batches:
     plan: BatchPlan
     workers: int
     pin_memory: bool
+    loaders: list[BatchLoader]
 
     @property
     def batches_per_epoch(self) -> int:
@@ -83,12 +93,21 @@ class _Batches:
 
     def start(self, epoch: int, batch: int) -> BatchLoader:
         step = epoch * self.plan.steps_per_epoch + batch
-        return training_loader(self.view, self.plan, workers=self.workers, start_step=step, pin_memory=self.pin_memory)
+        loader = training_loader(
+            self.view, self.plan, workers=self.workers, start_step=step, pin_memory=self.pin_memory
+        )
+        self.loaders.append(loader)
+        return loader
 
 
 @dataclass(frozen=True, slots=True)
 class RunParts:
-    """What the training loop is handed for one run: where its batches come from, and what follows an epoch."""
+    """What the training loop is handed for one run: where its batches come from, and what follows an epoch.
+
+    Args:
+        processes: who else learns from each batch; the first of them writes files.
+        loaders: all that were made for the run.
+    """
 
     run: Prepared
     folder: RunFolder
@@ -96,9 +115,13 @@ class RunParts:
     plan: BatchPlan
     data_sha256: str
     listen: Listener
+    processes: TorchProcesses | None = None
+    loaders: list[BatchLoader] = field(default_factory=list)
 
     @classmethod
-    def of(cls, run: Prepared, folder: RunFolder, listen: Listener) -> RunParts:
+    def of(
+        cls, run: Prepared, folder: RunFolder, listen: Listener, processes: TorchProcesses | None = None
+    ) -> RunParts:
         config = run.config
         view = TrainingView(
             run.train_data,
@@ -108,27 +131,41 @@ class RunParts:
             growth(config),
             FRAMINGS[task_of(config)],
         )
-        plan = batch_plan(config, len(run.train_data))
-        return cls(run, folder, view, plan, annotations_sha256(run.layout), listen)
+        plan = shared_plan(run, processes)
+        return cls(run, folder, view, plan, annotations_sha256(run.layout), listen, processes)
 
     @property
     def batches(self) -> _Batches:
-        return _Batches(self.view, self.plan, self.run.config.workers or 0, self.run.device.type == "cuda")
+        workers, on_gpu = self.run.config.workers or 0, self.run.device.type == "cuda"
+        return _Batches(self.view, self.plan, workers, on_gpu, self.loaders)
 
     def evaluation(self, truth: AnnotatedImages) -> Callable[[nn.Module], TaskScores]:
         """Scores a model on annotated images; their loader is kept from one call to the next."""
-        config, device = self.run.config, self.run.device
+        config, device, processes = self.run.config, self.run.device, self.processes
+        task = task_of(config)
         data = task_dataset(config, truth, proposals=proposals_file(config, "val"))
-        loader = split_loader(data, config.imgsz, config.train.batch, min(1, config.workers or 0), device)
-        score = EVALUATIONS[task_of(config)]
+        items = range(len(data)) if processes is None else own_part(len(data), processes)
+        own = data if processes is None else Part(data, items)
+        batch = config.train.batch if processes is None else max(1, config.train.batch // processes.world_size)
+        loader = split_loader(own, config.imgsz, batch, min(1, config.workers or 0), device)
+        self.loaders.append(loader)
 
         def evaluate(model: nn.Module) -> TaskScores:
-            progress = counted_images(len(data), self.listen)
-            return score(model, loader, truth, device=device, amp=config.train.amp, on_images=progress)
+            settings: dict[str, Any] = {"device": device, "amp": config.train.amp}
+            settings["on_images"] = counted_images(len(items), self.listen)
+            if processes is None:
+                return EVALUATIONS[task](model, loader, truth, **settings)
+            return evaluate_together(task, model, loader, truth, items, processes=processes, **settings)
 
         return evaluate
 
+    @property
+    def _writes(self) -> bool:
+        return self.processes is None or self.processes.first
+
     def save_state(self, state: TrainingState) -> None:
+        if not self._writes:
+            return
         content = {
             "format": STATE_FORMAT,
             "training": state.to_dict(),
@@ -136,11 +173,15 @@ class RunParts:
             "data_sha256": self.data_sha256,
             "kept_sha256": kept_sha256(self.run.train_images, self.run.val_images),
             "frozen_sha256": self.run.frozen_sha256,
+            "thaw_sha256": list(state.thaws.sha256),
+            "fresh": list(self.run.fresh),
         }
         save_state(self.folder.state, content)
         self.listen(Saved(self.folder.state))
 
     def save_epoch(self, state: TrainingState, scores: TaskScores | None, best: bool) -> None:
+        if not self._writes:
+            return
         card = {"epoch": state.epoch, **_shown_scores(state.history[-1], state.score_names)}
         classes, recipe = self.run.train_images.classes, self.run.config.recipe()
         save_model(self.folder.last, state.average.model, classes, recipe, card)
@@ -151,25 +192,57 @@ class RunParts:
             draw_curves(self.folder.curves, state.history)
 
 
-def run_training(run: Prepared, folder: RunFolder, listen: Listener, say: Say) -> FinetuneResult:
-    """Train from wherever the prepared state is to the end, writing the files of the run as it goes.
+def shared_plan(run: Prepared, processes: TorchProcesses | None) -> BatchPlan:
+    """Which images make which batch of a run, and which of them are this process's.
 
     Raises:
-        VisionkitError: the loss is no longer finite, an image cannot be read any more, or frozen tensors moved.
+        UsageError: a batch cannot be shared evenly by so many processes.
     """
-    state = run.state
-    parts = RunParts.of(run, folder, listen)
+    plan = batch_plan(run.config, len(run.train_data))
+    return plan if processes is None else replace(plan, rank=processes.rank, world_size=processes.world_size)
+
+
+def run_training(
+    run: Prepared,
+    folder: RunFolder,
+    listen: Listener,
+    say: Say,
+    *,
+    stop: StopRequest | None = None,
+    processes: TorchProcesses | None = None,
+) -> FinetuneResult:
+    """Train from wherever the prepared state is to the end, writing the files of the run as it goes.
+
+    Args:
+        stop: asks the run to end.
+        processes: who else learns from each batch, in the same call; only the first writes.
+
+    Raises:
+        VisionkitError: loss, gradient or weights are no longer finite, an image cannot be read any more, memory or disk
+            is full, a process that prepares images was killed, or frozen tensors moved.
+        InterruptedRunError: `stop` asked for it, and the state is saved.
+    """
+    state, writes = run.state, processes is None or processes.first
+    parts = RunParts.of(run, folder, listen, processes)
 
     def log_event(event: Event) -> None:
-        if isinstance(event, EpochDone):
+        if isinstance(event, EpochDone) and writes:
             folder.add_to_log(epoch_line(event))
+        elif isinstance(event, Thawed) and writes:
+            folder.add_to_log(event.sentence())
+        elif isinstance(event, StepSkipped) and event.in_a_row == 1:
+            say(event.sentence())
         listen(event)
 
-    if state.epoch == state.batch == 0 and not folder.first_batch.exists():
+    if writes and state.epoch == state.batch == 0 and not folder.first_batch.exists():
         first = [parts.view[key][0] for key in next(parts.plan.batches(0))[:16]]
         save_picture(folder.first_batch, sample_sheet(first, run.train_images.classes))
-    with tensorboard_log(folder.tensorboard, log_event) if run.config.tensorboard else nullcontext(log_event) as told:
-        try:
+    if is_finished(state, run.config.train):
+        epochs = run.config.train.epochs
+        say(f"{folder.root} is finished, after {state.epoch} of {epochs} epochs: nothing is left to do")
+    else:
+        watched = tensorboard_log(folder.tensorboard, log_event) if run.config.tensorboard and writes else None
+        with watched or nullcontext(log_event) as told, explained(run, folder, parts.loaders):
             train(
                 state,
                 parts.batches,
@@ -179,12 +252,11 @@ def run_training(run: Prepared, folder: RunFolder, listen: Listener, say: Say) -
                 save_state=parts.save_state,
                 save_epoch=parts.save_epoch,
                 listen=told,
+                stop=stop,
+                processes=processes,
             )
-        except DataError as error:  # an image that is damaged within its pixels, or was changed since it was checked
-            raise VisionkitError(
-                f"{error}; training stopped, its last state is saved: once the image is put right, go on by "
-                f"--resume {folder.root}"
-            ) from error
+    for line in state.thaws.prove_rest((state.model, state.average.model)):
+        say(line)
     if run.frozen:
         for model in (state.model, state.average.model):
             prove_frozen(run.frozen_sha256, frozen_sha256(model, run.frozen))
@@ -200,6 +272,8 @@ def run_training(run: Prepared, folder: RunFolder, listen: Listener, say: Say) -
         scores=_shown_scores(best, state.score_names),
         frozen_sha256=run.frozen_sha256,
         left_out=len(run.left_out),
+        thawed=state.thaws.thawed,
+        skipped=state.all_skipped,
     )
 
 

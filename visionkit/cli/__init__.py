@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import signal
 import sys
-from types import FrameType
 from typing import NoReturn
 
 import typer
 
+from visionkit.cli.advise import advise
 from visionkit.cli.augment_preview import augment_preview
 from visionkit.cli.classify import classify
+from visionkit.cli.compare import compare
+from visionkit.cli.convert import convert
 from visionkit.cli.detect import detect
+from visionkit.cli.doctor import doctor
 from visionkit.cli.evaluate import evaluate
 from visionkit.cli.finetune import finetune
 from visionkit.cli.info import info
 from visionkit.cli.layers import layers
 from visionkit.cli.models import models
-from visionkit.cli.process import leave, silence_image_libraries, tune_process
+from visionkit.cli.process import leave, silence_image_libraries, stop_process, tune_process
+from visionkit.cli.propose import propose
 from visionkit.cli.segment import segment
+from visionkit.cli.split import split
 from visionkit.errors import VisionkitError
 
 app = typer.Typer(
@@ -35,12 +40,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(finetune)
+app.command()(advise)
 app.command()(evaluate)
+app.command()(compare)
+app.command()(doctor)
+app.command()(convert)
+app.command()(split)
 app.command()(detect)
 app.command()(classify)
 app.command()(segment)
 app.command()(layers)
 app.command()(augment_preview)
+app.command()(propose)
 app.command()(models)
 app.command()(info)
 
@@ -68,8 +79,8 @@ def main() -> None:
     """Run the command line; exits with 0, 1, 2, 3, 130 or 143 as README says."""
     tune_process()
     silence_image_libraries()
-    signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, stop_process)
+    signal.signal(signal.SIGTERM, stop_process)
     try:
         app()
     except VisionkitError as error:
@@ -89,11 +100,3 @@ def main() -> None:
         words = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"error: {words}; repeat with --debug to see where", file=sys.stderr)
         sys.exit(1)
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    """Ctrl-C and SIGTERM end the process by the usual codes, 130 and 143, through every `finally` on the way."""
-    if hasattr(signal, "SIGCHLD"):
-        # The signal may have ended the workers too, and torch would make an error of each.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    sys.exit(128 + number)

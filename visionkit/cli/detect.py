@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visionkit.cli.options import Debug, Device, ImageSize, Json, Threads
-from visionkit.cli.progress import say
+from visionkit.cli.options import (
+    USED_WEIGHTS_HELP,
+    Amp,
+    Debug,
+    Device,
+    ImageSize,
+    Json,
+    Offline,
+    Overlap,
+    Threads,
+    Tile,
+)
+from visionkit.cli.progress import loading_progress, say
 from visionkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +34,7 @@ def detect(
         list[str] | None, typer.Argument(help="Images, folders, globs, lists (.txt, a path a line).")
     ] = None,
     source_: Annotated[list[str] | None, typer.Option("--source", help="The same, as an option.")] = None,
-    weights: Annotated[str, typer.Option(help="A .safetensors file; default: the bundled model.")] = "default",
+    weights: Annotated[str, typer.Option(help=USED_WEIGHTS_HELP)] = "default",
     conf: Annotated[float, typer.Option("--conf", "--conf-thres", help="Lowest score shown.")] = 0.25,
     iou: Annotated[
         float | None,
@@ -36,16 +47,24 @@ def detect(
     max_det: Annotated[int, typer.Option(help="Most detections an image.")] = 300,
     classes: Annotated[str | None, typer.Option(help="Names to look for, separated by commas.")] = None,
     imgsz: ImageSize = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
     device: Device = None,
     threads: Threads = None,
+    amp: Amp = None,
+    exact: Annotated[bool, typer.Option("--exact", help="fp32, layer by layer as in training; slower.")] = False,
     format_: Annotated[
         list[str] | None,
-        typer.Option("--format", help="Write what is found as json, coco, yolo or csv; repeatable; coco with --save."),
+        typer.Option("--format", help="Write what is found as json, coco, yolo, csv or masks; repeatable."),
     ] = None,
     save: Annotated[bool, typer.Option(help="Write annotated pictures.")] = True,
+    why: Annotated[
+        bool, typer.Option("--why", help="Say where each box came from and what removed those that are not shown.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for all that is written; a new one under runs/detect.")
     ] = None,
+    offline: Offline = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -63,6 +82,14 @@ def detect(
 
     A list (images.txt) has a path a line, relative to the list; # starts a comment.
 
+    With --tile, what is larger than a tile is seen in overlapping tiles at full resolution: for small objects in large
+    images. Detections of all tiles, and of the whole image, are put together; of an object that a tile cuts, the whole
+    one stays.
+
+    With --why, each candidate of the model is told: the cell, anchor and proposal it came from, its logit and score,
+    and whether it was kept, which box suppressed it at which IoU, or which limit it did not pass. Pictures show what
+    was suppressed in thin lines; with --json, and in detections.jsonl, each Result has the key "why".
+
     An image that is missing or broken is named and skipped: exit code 3, or 2 where none could be read.
 
     Example: [bold]visionkit detect photos/*.jpg --weights runs/finetune/my-data-1/best.safetensors[/bold]
@@ -77,29 +104,48 @@ def detect(
     from visionkit.predict.json_writer import write_json_line
     from visionkit.predict.output_formats import DEFAULT_FORMATS, chosen_formats
     from visionkit.predict.sources import find_images
+    from visionkit.predict.tiling import chosen_tiling
 
     # What can be refused without torch is refused before it is imported.
     if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
         fact = "is not empty" if out.is_dir() else "is a file"
         raise UsageError(f"{out} {fact} and nothing is overwritten; give another --out")
     chosen_formats(format_ or [])
+    chosen_tiling(tile, overlap)
     paths = find_images(sources)
     from visionkit.api import detect as job
 
     folders: list[Path] = []
     skipped: list[Path] = []
+    legends: list[str] = []
 
     def show(result: Result) -> None:
         if json_:
             write_json_line(sys.stdout, result)
         else:
             typer.echo(result_table(result))
+            if result.why is not None:
+                from visionkit.predict.why_tables import why_legend, why_table
+
+                typer.echo(why_table(result.why))
+                legends.append(why_legend(result.why))
 
     def skip(path: Path, error: DataError) -> None:
         skipped.append(path)
         say(f"skipped: {error}")
 
-    detector = job.load(weights, device=device or "auto", imgsz=imgsz, threads=threads or 0)
+    with loading_progress() as listen:
+        detector = job.load(
+            weights,
+            device=device or "auto",
+            imgsz=imgsz,
+            threads=threads or 0,
+            amp=amp,
+            exact=exact,
+            offline=offline,
+            listen=listen,
+            say=say,
+        )
     formats = format_ or ([DEFAULT_FORMATS[detector.task]] if save else [])
     written = [*(["Pictures"] if save else []), *(chosen.files for chosen in chosen_formats(formats, detector.task))]
     try:
@@ -110,6 +156,9 @@ def detect(
             iou=iou,
             max_det=max_det,
             classes=None if classes is None else [name.strip() for name in classes.split(",")],
+            tile=tile,
+            overlap=overlap,
+            why=why,
             save=save,
             formats=formats,
             out=out,
@@ -118,6 +167,8 @@ def detect(
             on_skip=skip,
         )
     finally:  # also where the process is told to stop: what was written stays
+        for words in filter(None, dict.fromkeys(legends)):
+            say(words)
         for folder in folders:
             say(f"{listed(written)}: {folder}")
     if skipped:
@@ -157,12 +208,15 @@ def _class_table(result: Result) -> str:
 
 
 def _area_table(result: Result) -> str:
-    """A line of the image, `photos/bus.jpg  810x1080  4 classes  24 ms`, and a row a class with its share of pixels."""
+    """A line of the image, `photos/bus.jpg  810x1080  4 classes  24 ms`, and a row a class: share and pixels."""
+    from visionkit.predict.maps import class_pixels
+
     many = f"{len(result)} class{'es' * (len(result) != 1)}"
     time = sum(result.milliseconds.values())
     lines = [f"{result.path}  {result.width}x{result.height}  {many}  {time:.0f} ms"]
     width = max(len(name) for name in result.classes.names)
+    assert result.semantic is not None
+    counts = class_pixels(result.semantic)
     for label, share in zip(result.labels, result.scores, strict=True):
-        pixels = round(float(share) * result.width * result.height)
-        lines.append(f"  {result.classes.names[label]:<{width}}  {share:7.2%}  {pixels:>10,} px")
+        lines.append(f"  {result.classes.names[label]:<{width}}  {share:7.2%}  {counts[label]:>10,} px")
     return "\n".join(lines)

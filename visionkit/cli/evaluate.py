@@ -10,8 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visionkit.cli.left_out import LeftOut
-from visionkit.cli.options import Debug, Device, ImageSize, Json, SkipBad, Threads
-from visionkit.cli.progress import image_progress, say
+from visionkit.cli.options import (
+    USED_WEIGHTS_HELP,
+    Amp,
+    Debug,
+    Device,
+    ImageSize,
+    Json,
+    Offline,
+    Overlap,
+    SkipBad,
+    Threads,
+    Tile,
+)
+from visionkit.cli.progress import image_progress, loading_progress, say
 from visionkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    weights: Annotated[Path | None, typer.Option(help="A .safetensors file; with --data; the bundled model.")] = None,
+    weights: Annotated[str | None, typer.Option(help=USED_WEIGHTS_HELP)] = None,
     data: Annotated[str | None, typer.Option(help="Dataset folder, or 'sample', 'sample-b'.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; val.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="COCO results file; with --annotations.")] = None,
@@ -32,14 +44,28 @@ def evaluate(
         float | None,
         typer.Option("--iou", "--iou-thres", help="NMS: overlap where the worse box goes; the model's."),
     ] = None,
-    proposals: Annotated[Path | None, typer.Option(help="File of proposals on the split, for fast-rcnn.")] = None,
+    proposals: Annotated[Path | None, typer.Option(help="File of proposals on the split: fast-rcnn, rcnn.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", "--batch-size", help="Images a step; as trained.")] = None,
     imgsz: ImageSize = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
     device: Device = None,
     threads: Threads = None,
+    amp: Amp = None,
     save_predictions: Annotated[Path | None, typer.Option(help="Write the detections as COCO results.")] = None,
-    pictures: Annotated[Path | None, typer.Option(help="Draw truth beside detections of ten images here.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Draw truth beside predictions of ten images here.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write all about it as one HTML file: curves, confusion, the worst images.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="For --report with --predictions: where the images lie.")] = None,
+    why: Annotated[
+        str | None, typer.Option("--why", help="An image, by name or id: tell what became of each of its objects.")
+    ] = None,
+    conf: Annotated[
+        float | None, typer.Option("--conf", "--conf-thres", help="With --why: objects count as found from here; 0.25.")
+    ] = None,
     skip_bad: SkipBad = False,
+    offline: Offline = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -50,10 +76,18 @@ def evaluate(
 
     A segmenter is scored by mean IoU, the IoU of each class and of its boundary, and the accuracy of pixels.
 
+    With --tile, images larger than a tile are seen in overlapping tiles, as detect sees them with it.
+
+    With --why IMAGE, no scores: of each annotated object of the image which anchors, points or proposals learn it, and
+    whether it was found or at which step it was lost: no proposal or no box near it, scored low, seen as another class,
+    suppressed by which box, or beyond a limit. --pictures draws that.
+
     Example: [bold]visionkit evaluate --weights runs/finetune/my-data-1/best.safetensors --data my-data[/bold]
+
+    Example: [bold]visionkit evaluate --data my-data --why IMG_0042.jpg --pictures why[/bold]
     """
     if weights is None and predictions is None and data is not None:
-        weights = Path("default")
+        weights = "default"
     if (weights is None) == (predictions is None) or (predictions is None) != (annotations is None):
         raise UsageError(
             "evaluate takes either --weights FILE with --data DIR, or --predictions FILE with --annotations FILE"
@@ -65,23 +99,65 @@ def evaluate(
         "--iou": iou,
         "--proposals": proposals,
         "--imgsz": imgsz,
+        "--tile": tile,
+        "--overlap": overlap,
         "--device": device,
         "--threads": threads,
+        "--amp": amp,
         "--save-predictions": save_predictions,
         "--pictures": pictures,
+        "--why": why,
+        "--conf": conf,
     }
     stray = [name for name, value in of_weights.items() if predictions and value is not None]
     if stray:
         raise UsageError(f"{', '.join(stray)} has no meaning with --predictions, only with --weights; leave it out")
+    if images is not None and predictions is None:
+        raise UsageError("--images has no meaning without --predictions, a dataset knows its images; leave it out")
+    if conf is not None and why is None:
+        raise UsageError("--conf has no meaning without --why: scores count detections of any score; leave it out")
+    of_scores = {
+        "--tile": tile,
+        "--overlap": overlap,
+        "--batch": batch,
+        "--task": task,
+        "--save-predictions": save_predictions,
+        "--report": report,
+    }
+    stray = [name for name, value in of_scores.items() if why and value is not None]
+    if stray:
+        raise UsageError(f"{', '.join(stray)} has no meaning with --why, which is about one image; leave it out")
+    left_out = LeftOut()
+    if why is not None:
+        _tell_why(
+            json_,
+            left_out,
+            weights=weights,
+            data=data,
+            image=why,
+            split=split or "val",
+            conf=conf,
+            iou=iou,
+            proposals=proposals,
+            imgsz=imgsz,
+            device=device or "auto",
+            threads=threads or 0,
+            amp=amp,
+            offline=offline,
+            pictures=pictures,
+            skip_bad=skip_bad,
+        )
+        return
     from visionkit.api import evaluate as job
 
-    left_out = LeftOut()
     scores: TaskScores
     if predictions is not None and annotations is not None:
         scores = job.evaluate_predictions(
             predictions,
             annotations,
             task=task or "bbox",  # type: ignore[arg-type]
+            report=report,
+            images=images,
             skip_bad=skip_bad,
             on_skip=left_out,
         )
@@ -97,10 +173,15 @@ def evaluate(
                 iou=iou,
                 proposals=proposals,
                 imgsz=imgsz,
+                tile=tile,
+                overlap=overlap,
                 device=device or "auto",
                 threads=threads or 0,
+                amp=amp,
+                offline=offline,
                 save_predictions=save_predictions,
                 pictures=pictures,
+                report=report,
                 skip_bad=skip_bad,
                 on_skip=left_out,
                 listen=listen,
@@ -110,6 +191,21 @@ def evaluate(
         typer.echo(json.dumps(scores.to_json() | ({"left_out": left_out.count} if skip_bad else {})))
     else:
         PRINTERS[type(scores).__name__](scores)
+    left_out.finish()
+
+
+def _tell_why(json_: bool, left_out: LeftOut, *, conf: float | None, **asked: Any) -> None:
+    """What became of each object of an image, instead of scores.
+
+    Args:
+        asked: as for `visionkit.api.why_objects.why_objects`.
+    """
+    from visionkit.api.why_objects import SCORE, why_objects
+    from visionkit.predict.why_tables import objects_table
+
+    with loading_progress() as listen:
+        document = why_objects(conf=SCORE if conf is None else conf, on_skip=left_out, listen=listen, say=say, **asked)
+    typer.echo(json.dumps(document, allow_nan=False) if json_ else objects_table(document))
     left_out.finish()
 
 

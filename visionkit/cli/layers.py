@@ -23,15 +23,16 @@ LEGEND_WIDTH = 100
 
 
 def layers(
-    model: Annotated[str, typer.Argument(help="A model's name or a weights file.")] = "yolo",
+    model: Annotated[str, typer.Argument(help="A model's name, a weights file, coco, or torchvision:NAME.")] = "yolo",
     backbone: Annotated[str, typer.Option(help=f"For a model by name: {BACKBONE_HELP}")] = "csp-light",
     freeze: Annotated[list[str] | None, typer.Option(help="Mark what this --freeze would hold still.")] = None,
     imgsz: Annotated[int, typer.Option("--imgsz", "--img", help="Image side in pixels that the table is for.")] = 640,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show the units that --freeze counts: name, type, output shape, parameters and their share so far, multiply-adds,
-    receptive field and stride, frozen or not.
+    """Show the units that --freeze counts, frozen or not.
+
+    Of each: name, type, output shape, parameters and their share so far, multiply-adds, receptive field and stride.
 
     Example: [bold]visionkit layers yolo --backbone resnet18 --freeze 10[/bold]
     """

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from visionkit.api.models import Published, Weights
 
 NAMES_WIDTH = 19
+FORMS_WIDTH = 38
 
 
 def models(json_: Json = False, debug: Debug = False) -> None:
@@ -64,7 +65,8 @@ def _described(weights: Weights) -> str:
     if scores:
         words.append(f"{scores}, from {weights.scores_from}.")
     elif weights.published:
-        words.append(f"Top-1 accuracy from {weights.scores_from}.")
+        kind = "Scores" if weights.published[0].model else "Top-1 accuracy"
+        words.append(f"{kind} from {weights.scores_from}.")
     if weights.licence:
         words.append(f"Licence: {weights.licence}.")
     return " ".join(words)
@@ -74,6 +76,10 @@ def _published(file: Published) -> None:
     scores = ", ".join(f"{name} {value:.3f}" for name, value in file.scores.items())
     here = ", in the cache" if file.cached else ""
     size, name = f"{file.size / 1e6:>5.0f} MB", file.url.rpartition("/")[2]
+    if file.model:  # its name says what the file's would
+        words = f"{size}  {file.model}/{file.backbone}  {scores}{here}"
+        typer.echo(f"  {'':<{NAMES_WIDTH}}  {file.name:<{FORMS_WIDTH}}{words}")
+        return
     typer.echo(f"  {'':<{NAMES_WIDTH}}  {file.backbone:<{NAMES_WIDTH}}{scores}  {size}  {name}{here}")
 
 

@@ -6,9 +6,14 @@ import atexit
 import contextlib
 import ctypes
 import os
+import re
+import signal
 import sys
 import warnings
+from types import FrameType
 from typing import NoReturn
+
+from visionkit.errors import UsageError
 
 # <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -50,8 +55,46 @@ def leave(code: str | int | None) -> NoReturn:
     if isinstance(code, str):
         print(code, file=sys.stderr)
         code = 1
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # it is ending; a handler that raises would only add a traceback
     atexit._run_exitfuncs()  # ends worker processes, removes temporary folders
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # whoever read it has gone, or it is closed
             stream.flush()
     os._exit(code or 0)
+
+
+def stop_process(number: int, _frame: FrameType | None) -> NoReturn:
+    """Ctrl-C and SIGTERM end the process by the usual codes, 130 and 143, through every `finally` on the way."""
+    if hasattr(signal, "SIGCHLD"):
+        # The signal may have ended the workers too, and torch would make an error of each.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    sys.exit(128 + number)
+
+
+def become_several(device: str | None, processes: int = 1) -> None:
+    """Where `--device` names several devices, as `cuda:0,1`, or `--processes` asks for more than one, let torchrun take
+    this process's place and start them; else, and in those that it started, do nothing.
+
+    Raises:
+        UsageError: one of the devices is not here, or there are more or fewer than processes asked for.
+    """
+    if "LOCAL_RANK" in os.environ:
+        return
+    if device is not None and re.fullmatch(r"cuda:[0-9]+(,[0-9]+)+", device):
+        from visionkit.engine.device import choose_device
+
+        numbers = device.removeprefix("cuda:").split(",")
+        if processes not in (1, len(numbers)):
+            raise UsageError(f"--device {device} is a process each, {len(numbers)}; leave out --processes {processes}")
+        for number in numbers:
+            choose_device(f"cuda:{number}")
+        processes = len(numbers)
+    if processes == 1:
+        return
+    # torchrun warns where it has to choose; each process is told its threads later.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    os.execv(sys.executable, [*launcher, "-m", "visionkit", *sys.argv[1:]])

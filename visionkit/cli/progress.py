@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -24,10 +23,46 @@ def say(line: str) -> None:
 
 
 @contextmanager
+def image_bar(instead_of: Progress) -> Iterator[Listener]:
+    """A listener that counts the images of a single pass; while it lasts, in place of another bar: a terminal has room
+    for one."""
+    from visionkit.engine.events import ImagesDone
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"))
+    bar = Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True)
+    task = bar.add_task("", total=None)
+
+    def listen(event: Event) -> None:
+        if not isinstance(event, ImagesDone) or not stderr.is_terminal:
+            return
+        if not bar.live.is_started:
+            instead_of.stop()
+            bar.reset(task)
+            bar.start()
+        bar.update(task, description=event.what, completed=event.done, total=event.total)
+        if event.done >= event.total:
+            bar.stop()
+            instead_of.start()
+
+    try:
+        yield listen
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+@contextmanager
+def proposal_progress() -> Iterator[Listener]:
+    """A listener that counts the images that proposals were made for."""
+    with image_bar(instead_of=Progress(console=stderr, disable=True)) as listen:
+        yield listen
+
+
+@contextmanager
 def training_progress() -> Iterator[Listener]:
     """A listener that shows a training run: loss, metric, images a second, time left."""
     from visionkit.api.training_run import epoch_line
-    from visionkit.engine.events import DownloadProgress, EpochDone, StepDone, Stopped
+    from visionkit.engine.events import DownloadProgress, EpochDone, ImagesDone, StepDone, Stopped, Thawed
     from visionkit.metrics.task_scores import scores_by_name
 
     columns = (
@@ -40,6 +75,7 @@ def training_progress() -> Iterator[Listener]:
     with (
         Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
         download_bar(stderr, instead_of=progress) as show_download,
+        image_bar(instead_of=progress) as show_images,
     ):
         task = progress.add_task("train", total=None, epoch="", loss=0.0, score="", speed="-")
 
@@ -61,6 +97,10 @@ def training_progress() -> Iterator[Listener]:
                 say(epoch_line(event))
             elif isinstance(event, DownloadProgress):
                 show_download(event)
+            elif isinstance(event, ImagesDone):
+                show_images(event)
+            elif isinstance(event, Thawed):
+                say(event.sentence())
             elif isinstance(event, Stopped):
                 say(f"Stopped after epoch {event.epoch}: no better {event.metric} since epoch {event.best_epoch}")
 
@@ -68,37 +108,35 @@ def training_progress() -> Iterator[Listener]:
 
 
 @contextmanager
-def resume_advice(listen: Listener) -> Iterator[Listener]:
-    """Passes events on; where the process is told to stop, says how to go on with the run whose state was saved."""
-    from visionkit.engine.events import Saved
+def loading_progress() -> Iterator[Listener]:
+    """A listener that shows the download of a model, where there is one."""
+    from visionkit.engine.events import DownloadProgress
 
-    folder: Path | None = None
+    with download_bar(stderr, instead_of=Progress(console=stderr, disable=True)) as show_download:
 
-    def note(event: Event) -> None:
-        nonlocal folder
-        if isinstance(event, Saved):
-            folder = event.path.parent
-        listen(event)
+        def listen(event: Event) -> None:
+            if isinstance(event, DownloadProgress):
+                show_download(event)
 
-    try:
-        yield note
-    except SystemExit:
-        if folder is not None:
-            say(f"Interrupted; the state is saved, go on by: visionkit finetune --resume {folder}")
-        raise
+        yield listen
 
 
 @contextmanager
 def image_progress(what: str) -> Iterator[Listener]:
-    """A listener that counts evaluated images."""
-    from visionkit.engine.events import EvaluationProgress
+    """A listener that counts evaluated images, after the download of a model where there is one."""
+    from visionkit.engine.events import DownloadProgress, EvaluationProgress
 
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+    with (
+        Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
+        download_bar(stderr, instead_of=progress) as show_download,
+    ):
         task = progress.add_task(what, total=None)
 
         def listen(event: Event) -> None:
             if isinstance(event, EvaluationProgress):
                 progress.update(task, completed=event.done, total=event.total)
+            elif isinstance(event, DownloadProgress):
+                show_download(event)
 
         yield listen

@@ -13,8 +13,17 @@ from visionkit.cli.detect import detect
 def segment(**options: Any) -> None:
     """Say what class each pixel of a picture is of: the same command as detect, the weights decide what is done.
 
-    A line an image, and a row for each class with its share of the image. Pictures are overlays with a legend; files of
-    results are json and masks: masks/NAME.png with a label a pixel, masks/classes.json, and areas.csv.
+    A line an image, and a row for each class with its share of the image and its pixels. Pictures are overlays with a
+    legend. Files of results:
+
+    masks  masks/NAME.png with a label a pixel, masks/classes.json, and areas.csv.
+
+    coco  results.json: each connected region of a class, as a polygon, or as an RLE where it has holes.
+
+    json  detections.jsonl: a Result an image, each class with its mask.
+
+    An image is seen whole, as in training, unless --tile is given: then what is larger than a tile is seen in
+    overlapping tiles, whose scores are blended without seams.
 
     Example: [bold]visionkit segment street/*.jpg --weights runs/finetune/camvid-1/best.safetensors[/bold]
     """

@@ -61,6 +61,10 @@ class CropDataset:
     def cache_words(self) -> str:
         return self.images.cache_words
 
+    @property
+    def is_cached(self) -> bool:
+        return self.images.is_cached
+
     def path(self, index: int) -> Path:
         """Where the image of picture `index` lies."""
         return self.images.path(int(self._image[index]))

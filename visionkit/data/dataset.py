@@ -94,6 +94,11 @@ class DetectionDataset:
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    @property
+    def is_cached(self) -> bool:
+        """Whether an image that was read is kept in memory."""
+        return self._cache is not None
+
     def path(self, index: int) -> Path:
         """Where image `index` lies."""
         return Path(os.fsdecode(self._paths[index]))

@@ -6,21 +6,26 @@ of where the run was interrupted.
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
+import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from visionkit.data.augment import keyed_generator
 from visionkit.data.collate import PackedBatch, pack
-from visionkit.data.views import EvaluationView, TrainingView
+from visionkit.data.views import EvaluationView, Samples, TrainingView
 from visionkit.errors import UsageError, VisionkitError
 from visionkit.imaging.letterbox import Frame
 from visionkit.types import Batch, Sample
@@ -98,24 +103,56 @@ class BatchPlan:
             skip = 0
 
 
+class WorkerEndedError(VisionkitError):
+    """A process that prepares batches was ended from outside, such as by a system that is out of memory."""
+
+
 class BatchLoader:
     """Batches, prepared by worker processes ahead of time. Each `iter()` starts from the beginning of the loader.
 
+    Args:
+        reading: what the workers note of what they read.
+
     Raises, from its iterator: the VisionkitError that reading a sample raised, as it was; torch would wrap it in the
-    worker's traceback.
+    worker's traceback. And WorkerEndedError, where a worker was killed.
     """
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
+    def __init__(self, loader: DataLoader[Any], reading: _Reading) -> None:
         self._loader = loader
+        self._reading = reading
 
     def __len__(self) -> int:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        for packed in self._loader:
+        batches = iter(self._loader)
+        while True:
+            try:
+                packed = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                ended = self.worker_ended(error)
+                if ended is None:
+                    raise
+                raise ended from error
             if isinstance(packed, VisionkitError):
                 raise packed
             yield packed.unpack()
+
+    def worker_ended(self, error: RuntimeError) -> WorkerEndedError | None:
+        """What to say where one of this loader's workers has ended, with the file it was reading; None where `error` is
+        something else. torch may raise it anywhere in the main process, not only where a batch is waited for."""
+        found = re.match(r"DataLoader worker \(pid(?:\(s\))? ([0-9, ]+)\) (.*)", str(error), re.DOTALL)
+        if found is None:
+            return None
+        read = self._reading.last_by({int(pid) for pid in found[1].split(",")})
+        while_reading = f" while it was reading {read}" if read else ""
+        how = found[2].splitlines()[0].removeprefix("is ").strip(" .")
+        return WorkerEndedError(
+            f"a process that prepares batches has ended{while_reading} ({how}); if memory ran out, use fewer --workers "
+            f"or --cache off, if the file is at fault, put it right"
+        )
 
 
 def training_loader(
@@ -185,6 +222,9 @@ class _Remaining:
 
 
 class _View(Protocol):
+    @property
+    def dataset(self) -> Samples: ...
+
     def render(self, key: Any, size: int, out: NDArray[np.uint8], /) -> tuple[Sample, Frame]: ...
 
 
@@ -193,6 +233,7 @@ class _Batches:
     """A view, whole batches at a time: the DataLoader calls `__getitems__` with one `_Task`."""
 
     view: _View
+    reading: _Reading
 
     def __getitems__(self, task: _Task) -> PackedBatch | VisionkitError:
         images = np.empty((len(task.keys), task.size, task.size, 3), np.uint8)
@@ -200,6 +241,48 @@ class _Batches:
             return pack([self.view.render(key, task.size, images[i]) for i, key in enumerate(task.keys)], images)
         except VisionkitError as error:
             return error
+        finally:
+            self.reading.note(None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A dataset that notes which sample each worker is reading, in memory that the main process sees: a worker that is
+    killed cannot say it any more.
+
+    Args:
+        places: of each worker its process id, and the number of the sample that it reads, counted from 1; 0 for none.
+    """
+
+    dataset: Samples
+    places: Any
+
+    @classmethod
+    def of(cls, dataset: Samples, workers: int, method: StartMethod) -> _Reading:
+        context = multiprocessing.get_context(method)
+        return cls(dataset, context.RawArray(ctypes.c_int64, 2 * workers) if workers else ())
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def read(self, index: int) -> Sample:
+        self.note(index)
+        return self.dataset.read(index)
+
+    def note(self, index: int | None) -> None:
+        worker = get_worker_info()
+        if worker is not None:
+            self.places[2 * worker.id] = os.getpid()
+            self.places[2 * worker.id + 1] = 0 if index is None else index + 1
+
+    def last_by(self, processes: set[int]) -> Path | None:
+        """The file that one of these processes was reading last."""
+        places = list(self.places)
+        for process, number in zip(places[::2], places[1::2], strict=True):
+            if process in processes and number:
+                path: Path | None = self.dataset.path(number - 1) if hasattr(self.dataset, "path") else None
+                return path
+        return None
 
 
 def _batch_loader(
@@ -208,9 +291,10 @@ def _batch_loader(
     if start_method not in (None, "fork", "spawn"):
         raise UsageError(f"unknown start method {start_method!r}; choose fork or spawn")
     method = start_method or ("fork" if sys.platform == "linux" else "spawn")
+    reading = _Reading.of(view.dataset, workers, method)
     return BatchLoader(
         DataLoader(
-            _Batches(view),  # type: ignore[arg-type]
+            _Batches(replace(view, dataset=reading), reading),  # type: ignore[arg-type,type-var]
             batch_sampler=batches,
             num_workers=workers,
             collate_fn=_as_it_is,
@@ -220,7 +304,8 @@ def _batch_loader(
             pin_memory=pin_memory,
             # Of its own, because the DataLoader draws from it: torch's global generator stays untouched.
             generator=torch.Generator(),
-        )
+        ),
+        reading,
     )
 
 

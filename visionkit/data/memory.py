@@ -28,6 +28,21 @@ def available_memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cg
     return max(0, min([1024 * machine, *_left_by_groups(proc, cgroup)]))
 
 
+def reset_peak_memory(proc: Path = Path("/proc")) -> bool:
+    """Let `peak_memory` count from now on; False where this system has no such thing."""
+    try:
+        (proc / "self" / "clear_refs").write_text("5")  # proc(5)
+    except OSError:
+        return False
+    return True
+
+
+def peak_memory(proc: Path = Path("/proc")) -> int | None:
+    """The most bytes that this process has had in memory since `reset_peak_memory`; None where nobody knows."""
+    peak = _field(proc / "self" / "status", "VmHWM:")
+    return None if peak is None else 1024 * peak
+
+
 def _left_by_groups(proc: Path, cgroup: Path) -> Iterator[int]:
     """Bytes left by each limit, of cgroup v2 and v1. Cached files do not count as used: the kernel drops them first."""
     for line in _lines(proc / "self" / "cgroup"):

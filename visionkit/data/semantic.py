@@ -54,6 +54,10 @@ class SemanticDataset:
     def cache_words(self) -> str:
         return self.images.cache_words
 
+    @property
+    def is_cached(self) -> bool:
+        return self.images.is_cached
+
     def path(self, index: int) -> Path:
         """Where image `index` lies."""
         return self.images.path(index)

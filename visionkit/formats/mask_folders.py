@@ -1,4 +1,4 @@
-"""Datasets of index masks: the project's own folders, and Pascal VOC's for segmentation."""
+"""Datasets of masks, by number or colour: the project's own folders, and Pascal VOC's for segmentation."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def mask_folders(root: Path) -> DatasetLayout | None:
     }
     if not splits or not (root / CLASSES).is_file():
         return None
-    return DatasetLayout(root, root, f"Index masks: {', '.join(splits)} of images/ and masks/", splits)
+    return DatasetLayout(root, root, f"Masks: {', '.join(splits)} of images/ and masks/", splits)
 
 
 class VocMasks(NamedTuple):

@@ -1,4 +1,4 @@
-"""Images and the index masks beside them -> records, whatever folders they lie in."""
+"""Images and the masks beside them -> records, whatever folders they lie in. Masks hold numbers or colours."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from visionkit.formats.dataset_files import is_one_line
 from visionkit.formats.findings import Findings, shown
 from visionkit.formats.image_files import upright_size
 from visionkit.formats.json_file import read_json
+from visionkit.formats.mask_colours import MaskColours, read_mask_colours
 from visionkit.formats.records import AnnotatedImages, ImageRecord, MaskFile
-from visionkit.imaging.mask import read_mask
+from visionkit.imaging.mask import read_colour_mask, read_mask
 
 IGNORED = 255
 """The label of pixels that no one judges."""
@@ -26,7 +27,7 @@ UNUSED_REMARK = "classes without a pixel"
 _NO_MASK_RULE = "every image needs a mask of its name; add the mask or remove the image"
 _MASK_RULE = "every mask must be readable; replace the file or remove it with its image"
 _SIZE_RULE = "a mask must have the size of its upright picture; make it again"
-_LABEL_RULE = "a mask holds the numbers of the classes and the ignore index; correct it or add the class"
+_LABEL_RULE = "a mask holds the numbers, or colours, of the classes and of what is ignored; correct it or add the class"
 
 
 class MaskedImage(NamedTuple):
@@ -38,15 +39,18 @@ class MaskedImage(NamedTuple):
 
 
 class MaskClasses(NamedTuple):
-    """What the values of masks mean: label i is category id i; `ignored` and 255 are not judged."""
+    """What the values of masks mean: label i is category id i; `ignored` and 255 are not judged. Where there are
+    `colours`, these stand for the labels."""
 
     table: ClassTable
     ignored: int = IGNORED
+    colours: MaskColours | None = None
 
 
 def read_mask_classes(file: Path) -> MaskClasses:
-    """The classes of a `classes.json`: `{"names": [...], "ignore_index": 255}`, or the list of names alone. Other keys,
-    such as `palette`, are passed over.
+    """The classes of a `classes.json`: `{"names": [...], "ignore_index": 255}`, or the list of names alone; for masks
+    that hold colours `{"names": [...], "colours": [[r, g, b], ...], "ignored_colours": [[0, 0, 0]]}`. Other keys, such
+    as `palette`, are passed over.
 
     Raises:
         DataError: it cannot be read or does not say so.
@@ -63,8 +67,9 @@ def read_mask_classes(file: Path) -> MaskClasses:
             f"{file} has ignore_index {shown(ignored)}, it must be a whole number from {len(names)}, which no class "
             f"has, to {IGNORED}; correct it"
         )
+    colours = read_mask_colours(content, names, file)
     try:
-        return MaskClasses(ClassTable(tuple(range(len(names))), tuple(names)), ignored)
+        return MaskClasses(ClassTable(tuple(range(len(names))), tuple(names)), ignored, colours)
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
 
@@ -92,7 +97,7 @@ def read_masked_images(
         if findings.is_bad(mark) or size is None or counts is None or pair.mask is None:
             continue
         totals += counts
-        mask = MaskFile(pair.mask, tuple(counts.tolist()), classes.ignored)
+        mask = MaskFile(pair.mask, tuple(counts.tolist()), classes.ignored, classes.colours)
         images.append(ImageRecord(image_id, pair.file_name, pair.image, *size, mask=mask))
     findings.refuse_errors()
     if findings.errors and not images:
@@ -112,8 +117,9 @@ def _label_counts(
     if mask is None:
         findings.error(f"{item} has no mask", _NO_MASK_RULE)
         return None
+    count = len(classes.table)
     try:
-        labels = read_mask(mask)
+        labels, stray = read_labels(mask, count, classes.ignored, classes.colours)
     except DataError as error:
         findings.error(f"the mask of {item} cannot be read ({error})", _MASK_RULE)
         return None
@@ -121,10 +127,30 @@ def _label_counts(
     if size is not None and (width, height) != size:
         findings.error(f"the mask of {item} is {width}x{height} and the picture {size[0]}x{size[1]}", _SIZE_RULE)
         return None
-    counts = np.bincount(labels.ravel(), minlength=256)
-    known = {*range(len(classes.table)), classes.ignored, IGNORED}
-    unknown = [label for label in np.flatnonzero(counts).tolist() if label not in known]
-    if unknown:
-        findings.error(f"the mask of {item} has the label {unknown[0]}, of which there is no class", _LABEL_RULE)
+    if stray:
+        findings.error(f"the mask of {item} has the {stray}, of which there is no class", _LABEL_RULE)
         return None
-    return counts[: len(classes.table)].astype(np.int64)
+    return np.bincount(labels.ravel(), minlength=256)[:count].astype(np.int64)
+
+
+def read_labels(
+    mask: Path, count: int, ignored: int = IGNORED, colours: MaskColours | None = None
+) -> tuple[NDArray[np.uint8], str]:
+    """A mask as labels u8 [H, W], `IGNORED` where no one judges; and what in it stands for no class, in words such as
+    `label 9` or `colour 1 2 3`, empty where all is known.
+
+    Args:
+        count: of classes.
+        ignored, colours: as `MaskFile` has them.
+
+    Raises:
+        DataError: as `read_mask`, or where colours are wanted `read_colour_mask`.
+    """
+    if colours is not None:
+        labels, stray = colours.labels(read_colour_mask(mask), IGNORED)
+        return labels, "" if stray is None else "colour {} {} {}".format(*stray)
+    labels = read_mask(mask)
+    if ignored != IGNORED:
+        labels[labels == ignored] = IGNORED
+    unknown = labels[(labels >= count) & (labels != IGNORED)]
+    return labels, f"label {unknown.min()}" if len(unknown) else ""

@@ -131,6 +131,45 @@ def bitmap_edges(mask: NDArray[np.bool_]) -> Edges:
     return np.concatenate((across, down)).astype(np.float32)
 
 
+def bitmap_rings(mask: NDArray[np.bool_]) -> list[Integers]:
+    """The closed outlines of a mask [H, W], corner by corner, each [N, 2] x y with the mask on its right: a ring around
+    every region of pixels that touch one another at their sides, and a ring around every hole of one.
+
+    Two pixels that touch at a corner alone are not of one region for that: both outlines turn right there. With the
+    non-zero rule, and with COCO's rasteriser, a ring gives back exactly its pixels.
+
+    >>> [ring.tolist() for ring in bitmap_rings(np.array([[True, True], [True, False]]))]
+    [[[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]]]
+    """
+    x1, y1, x2, y2 = bitmap_edges(mask).astype(np.int64).T
+    # 0 to the right, 1 down, 2 to the left, 3 up: a turn to the right is one more.
+    heading = np.where(y1 == y2, np.where(x2 > x1, 0, 2), np.where(y2 > y1, 1, 3))
+    width = mask.shape[1] + 1
+    starts = 4 * (y1 * width + x1) + heading
+    order = np.argsort(starts)
+
+    def edge_from_end(turn: int) -> tuple[Integers, NDArray[np.bool_]]:
+        """Of each edge the one that goes on from its end after a turn, and whether there is one."""
+        wanted = 4 * (y2 * width + x2) + (heading + turn) % 4
+        place = np.minimum(np.searchsorted(starts[order], wanted), len(order) - 1)
+        return order[place], starts[order][place] == wanted
+
+    if not len(order):
+        return []
+    right, turns_right = edge_from_end(1)
+    following = np.where(turns_right, right, edge_from_end(3)[0]).tolist()
+    rings, passed = [], bytearray(len(following))
+    for first in range(len(following)):
+        ring, edge = [], first
+        while not passed[edge]:
+            passed[edge] = 1
+            ring.append(edge)
+            edge = following[edge]
+        if ring:
+            rings.append(np.column_stack((x1[ring], y1[ring])))
+    return rings
+
+
 def _runs(
     values: NDArray[np.int8],
 ) -> tuple[Integers, Integers, Integers, NDArray[np.bool_]]:

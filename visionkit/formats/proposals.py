@@ -9,6 +9,8 @@ in pixels of the upright image. A file may hold more images than the split it is
 
 from __future__ import annotations
 
+import json
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from visionkit.errors import DataError
 from visionkit.formats.coco import as_box, is_id, is_number
 from visionkit.formats.findings import shown
-from visionkit.formats.json_file import read_json
+from visionkit.formats.json_file import read_json, write_json
 from visionkit.formats.records import AnnotatedImages
 
 Proposals = Mapping[int, NDArray[np.float64]]
@@ -66,6 +68,31 @@ def read_proposals(file: Path, images: AnnotatedImages) -> dict[int, NDArray[np.
     found, starts = np.unique(image_ids[order], return_index=True)
     pieces = np.split(boxes[order], starts[1:])
     return dict(zip(found.tolist(), pieces, strict=True))
+
+
+def write_proposals(file: Path, proposals: Proposals) -> None:
+    """Write proposals as `read_proposals` reads them, .npz or .json as the file's name ends; whole or not at all. JSON
+    has them in hundredths of a pixel.
+
+    Raises:
+        DataError: the folder is missing or cannot be written to.
+    """
+    image_ids = np.repeat(np.array(list(proposals), np.int64), [len(boxes) for boxes in proposals.values()])
+    boxes = np.concatenate([np.empty((0, 4)), *proposals.values()])
+    if file.suffix == ".json":
+        rows = zip(image_ids.tolist(), boxes.round(2).tolist(), strict=True)
+        write_json(file, "[" + ",\n".join(json.dumps({"image_id": i, "bbox": box}) for i, box in rows) + "]\n")
+        return
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            np.savez_compressed(stream, image_id=image_ids, bbox=boxes.astype(np.float32))
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"{file} cannot be written ({error.strerror}); check folder and permissions") from error
 
 
 Columns = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]

@@ -11,9 +11,8 @@ from pycocotools import mask as coco_mask
 
 from visionkit.classes import ClassTable
 from visionkit.errors import DataError
-from visionkit.formats.mask_images import IGNORED
+from visionkit.formats.mask_images import IGNORED, read_labels
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
-from visionkit.imaging.mask import read_mask
 
 BACKGROUND = "background"
 """The class of pixels that lie in no object."""
@@ -64,16 +63,14 @@ def semantic_map(image: ImageRecord, classes: ClassTable) -> NDArray[np.uint8]:
     """
     if image.mask is None:
         return _drawn(image, classes)
-    labels = read_mask(image.mask.path)
+    labels, stray = read_labels(image.mask.path, len(classes), image.mask.ignored, image.mask.colours)
     if labels.shape != (image.height, image.width):
         height, width = labels.shape
         raise DataError(
             f"{image.mask.path} is {width}x{height}, its picture {image.width}x{image.height}; put back the mask"
         )
-    if image.mask.ignored != IGNORED:
-        labels[labels == image.mask.ignored] = IGNORED
-    if labels.max(initial=0, where=labels != IGNORED) >= len(classes):
-        raise DataError(f"{image.mask.path} has labels of no class, unlike before; put back the mask")
+    if stray:
+        raise DataError(f"{image.mask.path} has the {stray}, of which there is no class, unlike before; put it back")
     return labels
 
 

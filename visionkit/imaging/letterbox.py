@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,15 +42,10 @@ class Frame:
         """As `to_original`, but boxes keep what reaches beyond the image."""
         return ((boxes - self._offset) / self._scale).astype(np.float32)
 
-    def map_to_original(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A label for each network pixel, u8 [S, S] -> a label for each original pixel, u8 [height, width]: that of the
-        network pixel which lies under its centre."""
+    def inside(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Of values for each network pixel [..., S, S] those of the picture without its padding [..., h, w]: a view."""
         width, height = round(self.scale_x * self.width), round(self.scale_y * self.height)
-        inside = labels[self.top : self.top + height, self.left : self.left + width]
-        if inside.shape == (self.height, self.width):
-            return inside
-        size = (self.width, self.height)
-        return np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+        return values[..., self.top : self.top + height, self.left : self.left + width]
 
     @property
     def _scale(self) -> NDArray[np.float32]:

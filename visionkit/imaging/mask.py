@@ -1,4 +1,4 @@
-"""The one reader of index masks: images whose pixel values are labels, not colours."""
+"""The one reader of masks: images whose pixels stand for classes, by a number or by a colour."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.ImageFile import ImageFile
 
 from visionkit.errors import DataError
 from visionkit.imaging.header import read_header
@@ -26,6 +27,34 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: as `read_image`; or colours where one value a pixel is needed; or a format that changes values.
     """
+    image = _decoded(path)
+    if image.mode not in ("L", "P"):
+        raise DataError(
+            f"{path} has pixels of kind {image.mode}, a mask has one value of 8 bits, its label; save it as a grey or "
+            "palette PNG, or name the colours in classes.json"
+        )
+    return np.array(image)
+
+
+def read_colour_mask(path: Path) -> NDArray[np.uint8]:
+    """The colours of a mask, those of a palette too; what may show through is left out. Nothing is turned.
+
+    Returns:
+        u8 [H, W, 3] RGB.
+
+    Raises:
+        DataError: as `read_mask`, but for colours, which are wanted.
+    """
+    image = _decoded(path)
+    if image.mode not in ("L", "P", "RGB", "RGBA"):
+        raise DataError(
+            f"{path} has pixels of kind {image.mode}, a colour-coded mask has red, green and blue of 8 bits; save it "
+            "as an RGB PNG"
+        )
+    return np.array(image.convert("RGB"))
+
+
+def _decoded(path: Path) -> ImageFile:
     check_image(path)
     try:
         data = path.read_bytes()
@@ -39,9 +68,4 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
         image.load()
     except Exception as error:  # damaged data makes Pillow raise almost anything
         raise DataError(f"{path} cannot be decoded, its {header.format} data is damaged; export it again") from error
-    if image.mode not in ("L", "P"):
-        raise DataError(
-            f"{path} has pixels of kind {image.mode}, a mask has one value of 8 bits, its label; save it as a grey or "
-            "palette PNG"
-        )
-    return np.array(image)
+    return image

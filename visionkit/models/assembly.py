@@ -1,13 +1,28 @@
-"""What every model made of a backbone and further parts answers alike: its units, and whether an image fits."""
+"""What every model made of a backbone and further parts answers alike: its units, and whether an image fits.
+
+A model has three verbs. Their arguments are the same in all models; one that has no use for an argument ignores it:
+
+    forward(images, sizes=None, targets=None, proposals=None) -> what the network says, a record of its own
+    loss(outputs, targets) -> Losses
+    predict(outputs, *, score, iou, max_det, masks) -> one Detections, SegmentationMap or ClassScores an image
+
+Its class says what has to be known before one is built: `task`; `says_masks`, whether it learns the masks of objects
+and says them; `wants_proposals`, whether `forward` must be given proposals; `weighs_classes`, whether it has a buffer
+`class_weights` [K] for its loss.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from visionkit.errors import UsageError
 from visionkit.types import Level, Unit
+
+REGIONS = 300
+"""What a model that is fed by proposals is run with where no one has any: as many as the light ones make their own."""
 
 
 def model_units(model: nn.Module, parts: Sequence[str]) -> tuple[Unit, ...]:
@@ -23,6 +38,31 @@ def model_units(model: nn.Module, parts: Sequence[str]) -> tuple[Unit, ...]:
             if any(True for _ in child.parameters()):  # where nothing is learnt there is nothing to freeze
                 units.append(Unit(f"{part}.{name}", (f"{part}.{name}",)))
     return tuple(units)
+
+
+def levels_of(part: nn.Module) -> tuple[Level, ...]:
+    """The levels that a backbone or a neck publishes."""
+    levels: tuple[Level, ...] = part.levels  # type: ignore[assignment]
+    return levels
+
+
+def unpadded_sizes(images: Tensor, sizes: Sequence[tuple[int, int]] | None) -> tuple[tuple[int, int], ...]:
+    """H and W of each of B images in pixels without padding.
+
+    Args:
+        sizes: these, where someone knows them; else no image [B, 3, H, W] has padding.
+    """
+    return tuple(sizes) if sizes is not None else ((images.shape[-2], images.shape[-1]),) * len(images)
+
+
+def run_whole(model: nn.Module, images: Tensor) -> None:
+    """Every part of a model once, on images [B, 3, H, W] that no one knows anything of: proposals are of the whole, and
+    where masks are said of detections, there are some."""
+    whole = torch.tensor([[0.0, 0, images.shape[-1], images.shape[-2]]], device=images.device)
+    regions = REGIONS if model.wants_proposals else 1
+    outputs = model(images, proposals=[whole.expand(regions, 4)] * len(images))
+    if model.says_masks:
+        model.predict(outputs, score=0.0)  # type: ignore[operator]
 
 
 def require_strides(model: str, levels: Sequence[Level], needed: Sequence[int]) -> None:

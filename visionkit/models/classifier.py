@@ -17,8 +17,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from visionkit.models.assembly import model_units, require_input_size
+from visionkit.models.assembly import levels_of, model_units, require_input_size
 from visionkit.nn.normalize import Normalize
+from visionkit.ops.global_count import share_of_batch
 from visionkit.ops.losses import cross_entropy_loss
 from visionkit.types import ClassRows, ClassScores, Level, Losses, Target, Task, Unit
 
@@ -97,12 +98,15 @@ class Classifier(nn.Module):
     """
 
     task: ClassVar[Task] = "classify"
+    says_masks: ClassVar[bool] = False
+    wants_proposals: ClassVar[bool] = False
+    weighs_classes: ClassVar[bool] = False
 
     def __init__(
         self, backbone: nn.Module, classes: int, *, dropout: float = 0.2, label_smoothing: float = 0.1
     ) -> None:
         super().__init__()
-        levels: tuple[Level, ...] = backbone.levels  # type: ignore[assignment]
+        levels = levels_of(backbone)
         auxiliary: Mapping[str, int] = getattr(backbone, "auxiliary", {})
         self.normalize = Normalize()
         self.backbone = backbone
@@ -124,8 +128,17 @@ class Classifier(nn.Module):
         layers = ["head.linear", *(f"head.auxiliary.{name}.fc2" for name in self.head.auxiliary)]
         return {f"{layer}.{kind}": ClassRows() for layer in layers for kind in ("weight", "bias")}
 
-    def forward(self, images: Tensor) -> ClassifierOutputs:
+    def forward(
+        self,
+        images: Tensor,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        targets: Sequence[Target] | None = None,
+        proposals: Sequence[Tensor] | None = None,
+    ) -> ClassifierOutputs:
         """u8 or float images [B, 3, H, W] in 0..255 -> raw outputs.
+
+        Args:
+            sizes, targets, proposals: ignored.
 
         Raises:
             UsageError: H or W is not divisible by the stride, or the backbone needs a larger image.
@@ -151,18 +164,25 @@ class Classifier(nn.Module):
         return Losses(parts)
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy_loss(logits, labels, label_smoothing=self.label_smoothing).mean()
+        losses = cross_entropy_loss(logits, labels, label_smoothing=self.label_smoothing)
+        return losses.mean() * share_of_batch(len(labels))
 
     @torch.no_grad()
     def predict(
-        self, outputs: ClassifierOutputs, *, score: float = 0.25, iou: float = 0.7, max_det: int = 300
+        self,
+        outputs: ClassifierOutputs,
+        *,
+        score: float = 0.25,
+        iou: float = 0.7,
+        max_det: int = 300,
+        masks: bool = True,
     ) -> list[ClassScores]:
         """Decisions, one ClassScores an image: the best class always, and the others that score enough.
 
         Args:
             score: lowest probability kept, but for the best.
-            iou: without a meaning here; all models are asked alike.
             max_det: most classes an image.
+            iou, masks: ignored: nothing overlaps.
         """
         found = []
         for probabilities in outputs.logits.float().softmax(1):

@@ -6,19 +6,19 @@ Source: Girshick 2015, Fast R-CNN.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from visionkit.errors import UsageError
-from visionkit.models.assembly import model_units, require_input_size
-from visionkit.models.faster_rcnn import LIGHT_REGIONS, LIGHT_WIDTH, light_head
+from visionkit.models.assembly import levels_of, model_units, require_input_size, unpadded_sizes
+from visionkit.models.explanation import Assigned, Candidates
+from visionkit.models.faster_rcnn import light_head, light_neck
 from visionkit.models.roi_head import RoiHead, RoiOutputs
-from visionkit.nn.fpn import FeaturePyramid
 from visionkit.nn.normalize import Normalize
-from visionkit.types import ClassRows, Detections, Level, Losses, Target, Task, Unit
+from visionkit.types import ClassRows, Detections, Losses, Target, Task, Unit
 
 MOST_PROPOSALS = 2000
 """Of an image, the best: as many as the paper takes from selective search (section 2.3)."""
@@ -48,28 +48,34 @@ class FastRcnn(nn.Module):
         neck: publishes `levels`, all of one width; `nn.single_map.SingleMap` makes this the detector of one level that
             the paper has.
         head: reads regions from the first of the neck's maps.
+        box_loss: of the head that is not given: a name of `DELTA_LOSSES`.
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
 
-    draws_regions = True
-    """`forward` wants the targets while learning."""
-
+    task: ClassVar[Task] = "detect"
+    says_masks: ClassVar[bool] = False
     wants_proposals: ClassVar[bool] = True
     """`forward` wants proposals of each image."""
 
-    task: ClassVar[Task] = "detect"
+    weighs_classes: ClassVar[bool] = False
 
     def __init__(
-        self, backbone: nn.Module, classes: int, *, neck: nn.Module | None = None, head: RoiHead | None = None
+        self,
+        backbone: nn.Module,
+        classes: int,
+        *,
+        neck: nn.Module | None = None,
+        head: RoiHead | None = None,
+        box_loss: str = "smooth-l1",
     ) -> None:
         super().__init__()
-        levels: tuple[Level, ...] = backbone.levels  # type: ignore[assignment]
+        levels = levels_of(backbone)
         self.normalize = Normalize()
         self.backbone = backbone
-        self.neck = neck or FeaturePyramid(levels, LIGHT_WIDTH, norm=nn.BatchNorm2d, extra="none")
-        of_neck: tuple[Level, ...] = self.neck.levels  # type: ignore[assignment]
-        self.head = head or light_head(of_neck, classes, replace(LIGHT_REGIONS, pooling="pool"))
+        self.neck = neck or light_neck(levels, "none")
+        of_neck = levels_of(self.neck)
+        self.head = head or light_head(of_neck, classes, pooling="pool", box_loss=box_loss)
         self.classes = classes
         self.stride = max(level.stride for level in levels)
         """Image sides must be divisible by this many pixels."""
@@ -110,9 +116,7 @@ class FastRcnn(nn.Module):
         best = [boxes[:MOST_PROPOSALS] for boxes in proposals]
         regions = best if targets is None else self.head.sample(best, targets)
         maps = self.neck(self.backbone(self.normalize(images)))
-        whole = (images.shape[-2], images.shape[-1])
-        within = tuple(sizes) if sizes is not None else (whole,) * len(images)
-        return FastRcnnOutputs(self.head(maps, regions), within)
+        return FastRcnnOutputs(self.head(maps, regions), unpadded_sizes(images, sizes))
 
     def loss(self, outputs: FastRcnnOutputs, targets: Sequence[Target]) -> Losses:
         """Class and box loss of the regions. Source: section 2.3, equation 1."""
@@ -127,6 +131,7 @@ class FastRcnn(nn.Module):
         score: float = 0.05,
         iou: float = 0.5,
         max_det: int = 100,
+        masks: bool = True,
         candidates: int = 3000,
     ) -> list[Detections]:
         """Decisions, one Detections an image: every (region, class) of at least `score`, suppressed per class.
@@ -136,3 +141,13 @@ class FastRcnn(nn.Module):
         return self.head.predict(
             outputs.regions, outputs.sizes, score=score, iou=iou, max_det=max_det, candidates=candidates
         )
+
+    @torch.no_grad()
+    def candidates(self, outputs: FastRcnnOutputs, *, score: float, most: int) -> list[Candidates]:
+        """What `predict` decides on, with `most` candidates, and the proposal that each is of."""
+        return self.head.candidates(outputs.regions, outputs.sizes, score=score, most=most)
+
+    @torch.no_grad()
+    def assigned(self, outputs: FastRcnnOutputs, targets: Sequence[Target]) -> list[tuple[Assigned, ...]]:
+        """Which proposals learn each object."""
+        return [(regions,) for regions in self.head.assigned(outputs.regions, targets)]

@@ -6,18 +6,20 @@ Source: Ren et al. 2015, Faster R-CNN; on several maps as in Lin et al. 2017, Fe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from visionkit.models.assembly import model_units, require_input_size
+from visionkit.models.assembly import levels_of, model_units, require_input_size, unpadded_sizes
+from visionkit.models.explanation import Assigned, Candidates
 from visionkit.models.roi_head import RoiHead, RoiOutputs, RoiSettings, light_tower
 from visionkit.models.rpn import ProposalSettings, RegionProposals, RpnOutputs
-from visionkit.nn.fpn import FeaturePyramid
+from visionkit.nn.fpn import Extra, FeaturePyramid
 from visionkit.nn.normalize import Normalize
 from visionkit.nn.norms import group_norm
+from visionkit.ops.roi import Pooling
 from visionkit.types import ClassRows, Detections, Level, Losses, Target, Task, Unit
 
 LIGHT_WIDTH = 96
@@ -61,14 +63,15 @@ class FasterRcnn(nn.Module):
         neck: publishes `levels`, all of one width; `nn.single_map.SingleMap` makes this a detector of one level.
         rpn: of the neck's levels.
         head: reads regions from the first of them.
+        box_loss: of the parts that are not given: a name of `DELTA_LOSSES`.
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
 
-    draws_regions = True
-    """`forward` wants the targets while learning."""
-
     task: ClassVar[Task] = "detect"
+    says_masks: ClassVar[bool] = False
+    wants_proposals: ClassVar[bool] = False
+    weighs_classes: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -78,15 +81,16 @@ class FasterRcnn(nn.Module):
         neck: nn.Module | None = None,
         rpn: RegionProposals | None = None,
         head: RoiHead | None = None,
+        box_loss: str = "smooth-l1",
     ) -> None:
         super().__init__()
-        levels: tuple[Level, ...] = backbone.levels  # type: ignore[assignment]
+        levels = levels_of(backbone)
         self.normalize = Normalize()
         self.backbone = backbone
-        self.neck = neck or FeaturePyramid(levels, LIGHT_WIDTH, norm=nn.BatchNorm2d, extra="pool")
-        of_neck: tuple[Level, ...] = self.neck.levels  # type: ignore[assignment]
-        self.rpn = rpn or light_proposals(of_neck)
-        self.head = head or light_head(of_neck[: len(levels)], classes)
+        self.neck = neck or light_neck(levels, "pool")
+        of_neck = levels_of(self.neck)
+        self.rpn = rpn or light_proposals(of_neck, box_loss)
+        self.head = head or light_head(of_neck[: len(levels)], classes, box_loss=box_loss)
         self.classes = classes
         # Coarser maps than the backbone's end where they end; the backbone's own must fit.
         self.stride = max(level.stride for level in levels)
@@ -107,6 +111,7 @@ class FasterRcnn(nn.Module):
         images: Tensor,
         sizes: Sequence[tuple[int, int]] | None = None,
         targets: Sequence[Target] | None = None,
+        proposals: Sequence[Tensor] | None = None,
     ) -> FasterRcnnOutputs:
         """u8 or float images [B, 3, H, W] in 0..255 -> raw outputs.
 
@@ -114,19 +119,19 @@ class FasterRcnn(nn.Module):
             sizes: H and W of each image without padding, to which proposals are cut; the whole where not given.
             targets: where given, regions are drawn for learning from proposals and true boxes: which ones depends on
                 the seed torch was last given (`visionkit.ops.sampling.step_key`). Else all proposals are regions.
+            proposals: ignored: it makes its own.
 
         Raises:
             UsageError: H or W is not divisible by the backbone's coarsest stride.
         """
         require_input_size(images, self.stride)
-        whole = (images.shape[-2], images.shape[-1])
-        within = tuple(sizes) if sizes is not None else (whole,) * len(images)
+        within = unpadded_sizes(images, sizes)
         maps = self.neck(self.backbone(self.normalize(images)))
-        proposals = self.rpn(maps, whole)
-        regions = self.rpn.propose(proposals, within, learning=targets is not None)
+        proposed = self.rpn(maps, (images.shape[-2], images.shape[-1]))
+        regions = self.rpn.propose(proposed, within, learning=targets is not None)
         if targets is not None:
             regions = self.head.sample(regions, targets)
-        return FasterRcnnOutputs(proposals, self.head(maps, regions), tuple(maps), within)
+        return FasterRcnnOutputs(proposed, self.head(maps, regions), tuple(maps), within)
 
     def loss(self, outputs: FasterRcnnOutputs, targets: Sequence[Target]) -> Losses:
         """The two losses of the proposals and the two of the regions, all of weight one.
@@ -145,6 +150,7 @@ class FasterRcnn(nn.Module):
         score: float = 0.05,
         iou: float = 0.5,
         max_det: int = 100,
+        masks: bool = True,
         candidates: int = 3000,
     ) -> list[Detections]:
         """Decisions, one Detections an image: every (region, class) of at least `score`, suppressed per class.
@@ -153,21 +159,42 @@ class FasterRcnn(nn.Module):
             score: lowest score kept.
             iou: overlap above which the worse box of a class goes.
             max_det: most detections an image.
+            masks: ignored: there are none.
             candidates: most (region, class) pairs that enter suppression, best first; bounds the time.
         """
         return self.head.predict(
             outputs.regions, outputs.sizes, score=score, iou=iou, max_det=max_det, candidates=candidates
         )
 
+    @torch.no_grad()
+    def candidates(self, outputs: FasterRcnnOutputs, *, score: float, most: int) -> list[Candidates]:
+        """What `predict` decides on, with `most` candidates; the proposal that each is of, and the anchor of that."""
+        proposed = self.rpn.explained(outputs.proposals, outputs.sizes)
+        return self.head.candidates(outputs.regions, outputs.sizes, score=score, most=most, proposed=proposed)
 
-def light_proposals(levels: Sequence[Level]) -> RegionProposals:
+    @torch.no_grad()
+    def assigned(self, outputs: FasterRcnnOutputs, targets: Sequence[Target]) -> list[tuple[Assigned, ...]]:
+        """Which anchors learn to propose each object, and which proposals learn it."""
+        stages = self.rpn.assigned(outputs.proposals, targets), self.head.assigned(outputs.regions, targets)
+        return list(zip(*stages, strict=True))
+
+
+def light_neck(levels: Sequence[Level], extra: Extra) -> FeaturePyramid:
+    """A narrow pyramid with a norm after each convolution."""
+    return FeaturePyramid(levels, LIGHT_WIDTH, norm=nn.BatchNorm2d, extra=extra)
+
+
+def light_proposals(levels: Sequence[Level], box_loss: str = "smooth-l1") -> RegionProposals:
     """Two sizes and three shapes of anchors a cell, 300 proposals an image."""
     sizes = [[share * level.stride for share in SIZES_IN_STRIDES] for level in levels]
     # Groups, not the batch: the tower sees maps of all levels, whose statistics differ.
-    return RegionProposals(levels, sizes, norm=group_norm, settings=LIGHT_PROPOSALS)
+    return RegionProposals(levels, sizes, norm=group_norm, settings=replace(LIGHT_PROPOSALS, box_loss=box_loss))
 
 
-def light_head(levels: Sequence[Level], classes: int, settings: RoiSettings = LIGHT_REGIONS) -> RoiHead:
+def light_head(
+    levels: Sequence[Level], classes: int, *, pooling: Pooling = "align", box_loss: str = "smooth-l1"
+) -> RoiHead:
     """A narrow tower that learns from 64 regions an image."""
+    settings = replace(LIGHT_REGIONS, pooling=pooling, box_loss=box_loss)
     tower = light_tower(levels[0].channels, settings.size, LIGHT_FEATURES)
     return RoiHead(levels, classes, tower, LIGHT_FEATURES, settings=settings)

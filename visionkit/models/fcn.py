@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from visionkit.errors import UsageError
-from visionkit.models.assembly import model_units, require_input_size, require_strides
+from visionkit.models.assembly import levels_of, model_units, require_input_size, require_strides
 from visionkit.nn.normalize import Normalize
 from visionkit.nn.norms import Norm, no_norm
 from visionkit.nn.upsample import BilinearUpsample
@@ -112,6 +112,9 @@ class Fcn(nn.Module):
     """
 
     task: ClassVar[Task] = "segment"
+    says_masks: ClassVar[bool] = False
+    wants_proposals: ClassVar[bool] = False
+    weighs_classes: ClassVar[bool] = True
     class_weights: Tensor
 
     def __init__(
@@ -125,7 +128,7 @@ class Fcn(nn.Module):
         semantic_loss: str = "cross-entropy",
     ) -> None:
         super().__init__()
-        levels: tuple[Level, ...] = backbone.levels  # type: ignore[assignment]
+        levels = levels_of(backbone)
         strides = [level.stride for level in levels]
         coarsest = strides[-1]
         needed = [stride for stride in (8, 16, 32) if finest <= stride <= coarsest] or [finest]
@@ -160,8 +163,17 @@ class Fcn(nn.Module):
         kernels = [name for name in self.head.state_dict() if name.startswith(("upsample.", "enlarge."))]
         return {f"head.{name}": ClassRows() for name in (*scores, *kernels)}
 
-    def forward(self, images: Tensor) -> FcnOutputs:
+    def forward(
+        self,
+        images: Tensor,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        targets: Sequence[Target] | None = None,
+        proposals: Sequence[Tensor] | None = None,
+    ) -> FcnOutputs:
         """u8 or float images [B, 3, H, W] in 0..255 -> raw outputs at the size of the images.
+
+        Args:
+            sizes, targets, proposals: ignored.
 
         Raises:
             UsageError: H or W is not divisible by the coarsest stride.
@@ -189,10 +201,21 @@ class Fcn(nn.Module):
         }
 
     @torch.no_grad()
-    def predict(self, outputs: FcnOutputs, **_thresholds: float) -> list[SegmentationMap]:
-        """Decisions, one SegmentationMap an image: the class of the highest score at each pixel. The thresholds of
-        detectors (score, iou, max_det) mean nothing here."""
-        return [SegmentationMap(labels) for labels in outputs.logits.argmax(1).to(torch.uint8)]
+    def predict(
+        self,
+        outputs: FcnOutputs,
+        *,
+        score: float = 0.25,
+        iou: float = 0.7,
+        max_det: int = 300,
+        masks: bool = True,
+    ) -> list[SegmentationMap]:
+        """One SegmentationMap an image: the score of each class at each pixel.
+
+        Args:
+            score, iou, max_det, masks: ignored: each pixel has one class.
+        """
+        return [SegmentationMap(scores) for scores in outputs.logits]
 
 
 class Fcn32s(Fcn):

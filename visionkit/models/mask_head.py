@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from visionkit.nn.activations import ACTIVATIONS
 from visionkit.nn.conv import conv_layers
 from visionkit.nn.norms import Norm, no_norm
+from visionkit.ops.global_count import global_count
 from visionkit.ops.losses import bce_loss
 from visionkit.ops.mask_targets import region_masks
 from visionkit.ops.roi import roi_features
@@ -105,4 +106,4 @@ class MaskHead(nn.Module):
         gt_boxes, labels = (torch.cat([getattr(t, name) for t in targets])[truth] for name in ("boxes", "labels"))
         logits = outputs.logits[region, labels]
         wanted = region_masks(torch.cat(masks)[truth], gt_boxes, outputs.boxes[region], logits.shape[-1])
-        return bce_loss(logits, wanted).sum() / max(1, logits.numel())
+        return bce_loss(logits, wanted).sum() / max(1, global_count(logits.numel()))

@@ -12,12 +12,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from visionkit.models.assembly import model_units, require_input_size
-from visionkit.models.faster_rcnn import LIGHT_WIDTH, light_head, light_proposals
+from visionkit.models.assembly import levels_of, model_units, require_input_size, unpadded_sizes
+from visionkit.models.explanation import Assigned, Candidates
+from visionkit.models.faster_rcnn import light_head, light_neck, light_proposals
 from visionkit.models.mask_head import MaskHead, MaskOutputs
 from visionkit.models.roi_head import RoiHead, RoiOutputs
 from visionkit.models.rpn import RegionProposals, RpnOutputs
-from visionkit.nn.fpn import FeaturePyramid
 from visionkit.nn.normalize import Normalize
 from visionkit.nn.norms import group_norm
 from visionkit.ops.matching import POSITIVE
@@ -58,16 +58,17 @@ class MaskRcnn(nn.Module):
         neck: publishes `levels`, all of one width.
         rpn: of the neck's levels.
         head, mask: read regions from the first of them.
+        box_loss: of the parts that are not given: a name of `DELTA_LOSSES`.
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
 
-    draws_regions = True
-    """`forward` wants the targets while learning."""
-
     task: ClassVar[Task] = "detect"
     says_masks: ClassVar[bool] = True
     """`loss` wants targets with masks, and `predict` says masks where it is asked to."""
+
+    wants_proposals: ClassVar[bool] = False
+    weighs_classes: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -78,15 +79,16 @@ class MaskRcnn(nn.Module):
         rpn: RegionProposals | None = None,
         head: RoiHead | None = None,
         mask: MaskHead | None = None,
+        box_loss: str = "smooth-l1",
     ) -> None:
         super().__init__()
-        levels: tuple[Level, ...] = backbone.levels  # type: ignore[assignment]
+        levels = levels_of(backbone)
         self.normalize = Normalize()
         self.backbone = backbone
-        self.neck = neck or FeaturePyramid(levels, LIGHT_WIDTH, norm=nn.BatchNorm2d, extra="pool")
-        of_neck: tuple[Level, ...] = self.neck.levels  # type: ignore[assignment]
-        self.rpn = rpn or light_proposals(of_neck)
-        self.head = head or light_head(of_neck[: len(levels)], classes)
+        self.neck = neck or light_neck(levels, "pool")
+        of_neck = levels_of(self.neck)
+        self.rpn = rpn or light_proposals(of_neck, box_loss)
+        self.head = head or light_head(of_neck[: len(levels)], classes, box_loss=box_loss)
         self.mask = mask or _light_mask(of_neck[: len(levels)], classes)
         self.classes = classes
         self.stride = max(level.stride for level in levels)
@@ -108,6 +110,7 @@ class MaskRcnn(nn.Module):
         images: Tensor,
         sizes: Sequence[tuple[int, int]] | None = None,
         targets: Sequence[Target] | None = None,
+        proposals: Sequence[Tensor] | None = None,
     ) -> MaskRcnnOutputs:
         """u8 or float images [B, 3, H, W] in 0..255 -> raw outputs.
 
@@ -115,20 +118,20 @@ class MaskRcnn(nn.Module):
             sizes: H and W of each image without padding, to which proposals are cut; the whole where not given.
             targets: where given, regions are drawn for learning, as in `FasterRcnn`, and masks are said of those that
                 hold an object. Else all proposals are regions.
+            proposals: ignored: it makes its own.
 
         Raises:
             UsageError: H or W is not divisible by the backbone's coarsest stride.
         """
         require_input_size(images, self.stride)
-        whole = (images.shape[-2], images.shape[-1])
-        within = tuple(sizes) if sizes is not None else (whole,) * len(images)
+        within = unpadded_sizes(images, sizes)
         maps = tuple(self.neck(self.backbone(self.normalize(images))))
-        proposals = self.rpn(maps, whole)
-        boxes = self.rpn.propose(proposals, within, learning=targets is not None)
+        proposed = self.rpn(maps, (images.shape[-2], images.shape[-1]))
+        boxes = self.rpn.propose(proposed, within, learning=targets is not None)
         if targets is None:
-            return MaskRcnnOutputs(proposals, self.head(maps, boxes), None, maps, within)
+            return MaskRcnnOutputs(proposed, self.head(maps, boxes), None, maps, within)
         regions = self.head(maps, self.head.sample(boxes, targets))
-        return MaskRcnnOutputs(proposals, regions, self._masks_of_truths(maps, regions, targets), maps, within)
+        return MaskRcnnOutputs(proposed, regions, self._masks_of_truths(maps, regions, targets), maps, within)
 
     def _masks_of_truths(self, maps: Sequence[Tensor], regions: RoiOutputs, targets: Sequence[Target]) -> MaskOutputs:
         """What is said of the positive regions (section 3.1, "Training": the mask loss is defined on these)."""
@@ -158,8 +161,8 @@ class MaskRcnn(nn.Module):
         score: float = 0.05,
         iou: float = 0.5,
         max_det: int = 100,
-        candidates: int = 3000,
         masks: bool = True,
+        candidates: int = 3000,
     ) -> list[Detections]:
         """Decisions, one Detections an image, and a mask of each: that of its class, read from its final box.
 
@@ -181,6 +184,18 @@ class MaskRcnn(nn.Module):
         said = logits[torch.arange(len(labels), device=labels.device), labels].float().sigmoid()
         parts = said.split([len(one.scores) for one in found])
         return [replace(one, masks=part) for one, part in zip(found, parts, strict=True)]
+
+    @torch.no_grad()
+    def candidates(self, outputs: MaskRcnnOutputs, *, score: float, most: int) -> list[Candidates]:
+        """What `predict` decides on, with `most` candidates; the proposal that each is of, and the anchor of that."""
+        proposed = self.rpn.explained(outputs.proposals, outputs.sizes)
+        return self.head.candidates(outputs.regions, outputs.sizes, score=score, most=most, proposed=proposed)
+
+    @torch.no_grad()
+    def assigned(self, outputs: MaskRcnnOutputs, targets: Sequence[Target]) -> list[tuple[Assigned, ...]]:
+        """Which anchors learn to propose each object, and which proposals learn it."""
+        stages = self.rpn.assigned(outputs.proposals, targets), self.head.assigned(outputs.regions, targets)
+        return list(zip(*stages, strict=True))
 
 
 def _light_mask(levels: Sequence[Level], classes: int) -> MaskHead:

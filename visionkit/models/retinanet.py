@@ -13,17 +13,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from visionkit.models.assembly import model_units, require_input_size
+from visionkit.models.assembly import levels_of, model_units, require_input_size, unpadded_sizes
+from visionkit.models.explanation import Assigned, Candidates, anchor_facts, assigned_by
 from visionkit.nn.activations import ACTIVATIONS
 from visionkit.nn.conv import conv_layers
 from visionkit.nn.fpn import FeaturePyramid
 from visionkit.nn.normalize import Normalize
 from visionkit.nn.norms import Norm, group_norm
 from visionkit.ops.anchors import anchor_boxes, anchor_shapes, rows_of_anchors
-from visionkit.ops.box_coding import decode_deltas, encode_deltas
+from visionkit.ops.box_coding import decode_deltas
 from visionkit.ops.boxes import clip_boxes
+from visionkit.ops.delta_losses import DELTA_LOSSES, UNWEIGHTED
+from visionkit.ops.global_count import global_count
 from visionkit.ops.iou_matching import match_by_iou
-from visionkit.ops.losses import focal_loss, smooth_l1_loss
+from visionkit.ops.losses import SCORE_LOSSES, named_loss
 from visionkit.ops.matching import IGNORE, POSITIVE
 from visionkit.ops.nms import nms_per_class
 from visionkit.types import ClassRows, Detections, Level, Losses, Target, Task, Unit
@@ -34,9 +37,6 @@ OCTAVES = tuple(2 ** (third / 3) for third in range(3))
 
 SIZE_IN_STRIDES = 4
 POSITIVE_IOU, BACKGROUND_IOU = 0.5, 0.4
-BETA = 1 / 9
-"""Where the box loss becomes a line, in units of the deltas."""
-
 PRIOR = 0.01
 LIGHT_WIDTH = 96
 LIGHT_DEPTH = 2
@@ -135,11 +135,16 @@ class RetinaNet(nn.Module):
         classes: K, number of classes.
         neck: publishes `levels`, all of one width.
         head: of the neck's levels.
+        class_loss: a name of `SCORE_LOSSES`.
+        box_loss: a name of `DELTA_LOSSES`.
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
 
     task: ClassVar[Task] = "detect"
+    says_masks: ClassVar[bool] = False
+    wants_proposals: ClassVar[bool] = False
+    weighs_classes: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -148,14 +153,18 @@ class RetinaNet(nn.Module):
         *,
         neck: nn.Module | None = None,
         head: RetinaNetHead | None = None,
+        class_loss: str = "focal",
+        box_loss: str = "smooth-l1",
     ) -> None:
         super().__init__()
-        levels: tuple[Level, ...] = backbone.levels  # type: ignore[assignment]
+        levels = levels_of(backbone)
         self.normalize = Normalize()
         self.backbone = backbone
         self.neck = neck or FeaturePyramid(levels, LIGHT_WIDTH, norm=nn.BatchNorm2d, extra="convolve-p")
-        self.head = head or _light_head(self.neck.levels, classes)  # type: ignore[arg-type]
+        self.head = head or _light_head(levels_of(self.neck), classes)
         self.classes = classes
+        self.class_loss = named_loss(SCORE_LOSSES, class_loss, "class_loss of retinanet")
+        self.box_loss = named_loss(DELTA_LOSSES, box_loss, "box_loss of retinanet")
         # Coarser maps than the backbone's end where they end; the backbone's own must fit.
         self.stride = max(level.stride for level in levels)
         """Image sides must be divisible by this many pixels."""
@@ -176,12 +185,13 @@ class RetinaNet(nn.Module):
         images: Tensor,
         sizes: Sequence[tuple[int, int]] | None = None,
         targets: Sequence[Target] | None = None,
+        proposals: Sequence[Tensor] | None = None,
     ) -> RetinaNetOutputs:
         """u8 or float images [B, 3, H, W] in 0..255 -> raw outputs.
 
         Args:
             sizes: H and W of each image without padding, to which detections are cut; the whole where not given.
-            targets: not needed here.
+            targets, proposals: ignored.
 
         Raises:
             UsageError: H or W is not divisible by the backbone's coarsest stride.
@@ -193,28 +203,14 @@ class RetinaNet(nn.Module):
         shapes = [(x.shape[-2], x.shape[-1]) for x in maps]
         anchors = anchor_boxes(shapes, [cell.to(images.device) for cell in self.head.cells], whole)
         counts = tuple(len(of_level) for of_level in anchors)
-        within = tuple(sizes) if sizes is not None else (whole,) * len(images)
-        return RetinaNetOutputs(class_logits, deltas, torch.cat(anchors), counts, within)
+        return RetinaNetOutputs(class_logits, deltas, torch.cat(anchors), counts, unpadded_sizes(images, sizes))
 
     def loss(self, outputs: RetinaNetOutputs, targets: Sequence[Target]) -> Losses:
-        """Focal loss of all anchors but the ignored and box loss of the positive, over the batch's positive anchors.
+        """Class loss of all anchors but the ignored and box loss of the positive, over the batch's positive anchors.
 
         Source: section 4, "Anchors", and 4.1, "Training".
         """
-        indices, labels = zip(
-            *(
-                match_by_iou(
-                    outputs.anchors,
-                    target.boxes,
-                    target.ignore,
-                    positive=POSITIVE_IOU,
-                    background=BACKGROUND_IOU,
-                    low_quality=True,
-                )
-                for target in targets
-            ),
-            strict=True,
-        )
+        indices, labels = zip(*(_match(outputs.anchors, target) for target in targets), strict=True)
         label = torch.stack(labels)
         classes = torch.zeros_like(outputs.class_logits)
         boxes = []
@@ -223,11 +219,11 @@ class RetinaNet(nn.Module):
             classes[b, anchor, target.labels[gt_index[anchor]]] = 1
             boxes.append(target.boxes[gt_index[anchor]])
         image, anchor = (label == POSITIVE).nonzero().unbind(1)
-        normaliser = max(1, len(anchor))
+        normaliser = max(1, global_count(len(anchor)))
         counted = (label != IGNORE)[..., None]
-        class_loss = (focal_loss(outputs.class_logits, classes) * counted).sum() / normaliser
-        wanted = encode_deltas(torch.cat(boxes), outputs.anchors[anchor])
-        box_loss = smooth_l1_loss(outputs.deltas[image, anchor], wanted, BETA).sum() / normaliser
+        class_loss = (self.class_loss(outputs.class_logits, classes) * counted).sum() / normaliser
+        deltas, anchors = outputs.deltas[image, anchor], outputs.anchors[anchor]
+        box_loss = self.box_loss(deltas, anchors, torch.cat(boxes), UNWEIGHTED).sum() / normaliser
         return Losses({"class": class_loss, "box": box_loss})
 
     @torch.no_grad()
@@ -238,6 +234,7 @@ class RetinaNet(nn.Module):
         score: float = 0.05,
         iou: float = 0.5,
         max_det: int = 300,
+        masks: bool = True,
         candidates: int = 1000,
     ) -> list[Detections]:
         """Decisions, one Detections an image: the best (anchor, class) pairs of each level, suppressed per class.
@@ -248,25 +245,83 @@ class RetinaNet(nn.Module):
             score: lowest score kept.
             iou: overlap above which the worse box of a class goes.
             max_det: most detections an image.
+            masks: ignored: there are none.
             candidates: most (anchor, class) pairs of a level that enter suppression, best first; bounds the time.
         """
         found = []
         all_scores = outputs.class_logits.float().sigmoid()
         for scores, deltas, size in zip(all_scores, outputs.deltas, outputs.sizes, strict=True):
-            pairs, start = [], 0
-            for of_level in scores.split(outputs.counts):
-                flat = of_level.flatten()
-                above = (flat >= score).nonzero().squeeze(1)
-                best = flat[above].topk(min(candidates, len(above))).indices
-                pairs.append(above[best] + start * self.classes)
-                start += len(of_level)
-            pair = torch.cat(pairs)
-            anchor, label = pair // self.classes, pair % self.classes
+            anchor, label = _best_of_levels(scores, outputs.counts, score=score, candidates=candidates)
             boxes = clip_boxes(decode_deltas(deltas[anchor], outputs.anchors[anchor]), size)
             confidence = scores[anchor, label]
             keep = nms_per_class(boxes, confidence, label, iou)[:max_det]
             found.append(Detections(boxes[keep], confidence[keep], label[keep]))
         return found
+
+    @torch.no_grad()
+    def candidates(self, outputs: RetinaNetOutputs, *, score: float, most: int) -> list[Candidates]:
+        """What `predict` decides on, with `most` candidates of a level, and the anchor that each is of."""
+        strides = [level.stride for level in levels_of(self.neck)]
+        of_anchors = anchor_facts(outputs.anchors, outputs.counts, strides)
+        found = []
+        all_scores = outputs.class_logits.float().sigmoid()
+        for scores, logits, deltas, size in zip(
+            all_scores, outputs.class_logits, outputs.deltas, outputs.sizes, strict=True
+        ):
+            boxes = clip_boxes(decode_deltas(deltas, outputs.anchors), size)
+            entering = _best_of_levels(scores, outputs.counts, score=score, candidates=most)
+            found.append(Candidates(boxes, scores, *entering, of_boxes=of_anchors, of_pairs={"logit": logits}))
+        return found
+
+    @torch.no_grad()
+    def assigned(self, outputs: RetinaNetOutputs, targets: Sequence[Target]) -> list[tuple[Assigned, ...]]:
+        """Which anchors learn each object."""
+        strides = [level.stride for level in levels_of(self.neck)]
+        stride = anchor_facts(outputs.anchors, outputs.counts, strides)["stride"]
+        found: list[tuple[Assigned, ...]] = []
+        for target in targets:
+            gt_index, label = _match(outputs.anchors, target)
+            anchors = assigned_by(
+                gt_index,
+                label,
+                stride=stride,
+                strides=strides,
+                boxes=outputs.anchors,
+                gt_boxes=target.boxes,
+                what="anchors",
+                overlapping="anchors",
+            )
+            found.append((anchors,))
+        return found
+
+
+def _match(anchors: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+    """The truth of each anchor of an image, as `match_by_iou` gives it. Source: section 4, "Anchors"."""
+    return match_by_iou(
+        anchors, target.boxes, target.ignore, positive=POSITIVE_IOU, background=BACKGROUND_IOU, low_quality=True
+    )
+
+
+def _best_of_levels(scores: Tensor, counts: Sequence[int], *, score: float, candidates: int) -> tuple[Tensor, Tensor]:
+    """The (anchor, class) pairs of an image that enter suppression: of those that score enough, the best of each level.
+
+    Args:
+        scores: f32 [A, K].
+        counts: anchors of each level.
+
+    Returns:
+        i64 [M] anchor and i64 [M] class of each.
+    """
+    classes = scores.shape[1]
+    pairs, start = [], 0
+    for of_level in scores.split(tuple(counts)):
+        flat = of_level.flatten()
+        above = (flat >= score).nonzero().squeeze(1)
+        best = flat[above].topk(min(candidates, len(above))).indices
+        pairs.append(above[best] + start * classes)
+        start += len(of_level)
+    pair = torch.cat(pairs)
+    return pair // classes, pair % classes
 
 
 def _light_head(levels: Sequence[Level], classes: int) -> RetinaNetHead:

@@ -6,22 +6,25 @@ Source: Girshick 2015, Fast R-CNN, sections 2.1 to 2.3.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from visionkit.models.explanation import KEPT, Assigned, Candidates, Explanation, assigned_by
 from visionkit.nn.activations import ACTIVATIONS
 from visionkit.nn.conv import conv_layers
 from visionkit.nn.norms import Norm
-from visionkit.ops.box_coding import DeltaWeights, decode_deltas, encode_deltas
+from visionkit.ops.box_coding import DeltaWeights, decode_deltas
 from visionkit.ops.boxes import clip_boxes
+from visionkit.ops.delta_losses import DELTA_LOSSES
+from visionkit.ops.global_count import global_count
 from visionkit.ops.iou_matching import match_by_iou
-from visionkit.ops.losses import cross_entropy_loss, smooth_l1_loss
+from visionkit.ops.losses import cross_entropy_loss, named_loss
 from visionkit.ops.matching import IGNORE, POSITIVE
-from visionkit.ops.nms import multiclass_nms
-from visionkit.ops.roi import Pooling, roi_features
+from visionkit.ops.nms import best_pairs, multiclass_nms
+from visionkit.ops.roi import Pooling, assign_levels, roi_features
 from visionkit.ops.sampling import balanced_sample, step_key
 from visionkit.types import ClassRows, Detections, Level, Target
 
@@ -30,9 +33,6 @@ DELTA_WEIGHTS: DeltaWeights = (10.0, 10.0, 5.0, 5.0)
 
 LEAST_SIDE = 1e-2
 """Boxes with a shorter side, in pixels, are never detections: nothing of them is in the image."""
-
-BETA = 1 / 9
-"""Where the box loss becomes a line, in units of the deltas, as the authors' code has it."""
 
 SAMPLING_STAGE = 1
 """Tells the random draws of this stage from those of the proposals."""
@@ -51,6 +51,7 @@ class RoiSettings:
         positive: IoU with a truth from which on a region is positive; below it is background.
         size: bins on each side of a region.
         sampling, pooling: as `roi_features` takes them.
+        box_loss: a name of `DELTA_LOSSES`.
     """
 
     sampled: int = 512
@@ -59,6 +60,7 @@ class RoiSettings:
     size: int = 7
     sampling: int = 2
     pooling: Pooling = "align"
+    box_loss: str = "smooth-l1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ class RoiHead(nn.Module):
         self.class_predictor = nn.Linear(features, classes + 1)
         self.box_predictor = nn.Linear(features, 4 * classes)
         self.settings = settings or RoiSettings()
+        self.box_loss = named_loss(DELTA_LOSSES, self.settings.box_loss, "box_loss of the R-CNN head")
         # Fast R-CNN, section 2.3, "SGD hyper-parameters".
         for predictor, deviation in ((self.class_predictor, 0.01), (self.box_predictor, 0.001)):
             nn.init.normal_(predictor.weight, std=deviation)
@@ -201,11 +204,11 @@ class RoiHead(nn.Module):
         classes = torch.where(label == IGNORE, NO_CLASS, background)
         classes[positive] = torch.cat([target.labels for target in targets])[truth]
 
-        normaliser = (classes != NO_CLASS).sum().clamp(min=1)
+        normaliser = global_count((classes != NO_CLASS).sum()).clamp(min=1)
         class_loss = cross_entropy_loss(outputs.class_logits, classes, ignore_index=NO_CLASS).sum() / normaliser
         gt_boxes = torch.cat([target.boxes for target in targets])[truth]
-        wanted = encode_deltas(gt_boxes, outputs.boxes[positive], DELTA_WEIGHTS)
-        box_loss = smooth_l1_loss(outputs.deltas[positive, classes[positive]], wanted, BETA).sum() / normaliser
+        deltas, regions = outputs.deltas[positive, classes[positive]], outputs.boxes[positive]
+        box_loss = self.box_loss(deltas, regions, gt_boxes, DELTA_WEIGHTS).sum() / normaliser
         return class_loss, box_loss
 
     @torch.no_grad()
@@ -245,14 +248,92 @@ class RoiHead(nn.Module):
         Args:
             sizes: H and W of each image, without padding.
         """
-        boxes = decode_deltas(outputs.deltas, outputs.boxes[:, None], DELTA_WEIGHTS)
-        scores = outputs.class_logits.float().softmax(1)[:, :-1]
         found = []
+        for _, boxes, scores, large in self._said(outputs, sizes):
+            fit = torch.where(large, scores[:, :-1], -1)
+            decisions = multiclass_nms(
+                boxes, fit, score=max(score, 0.0), iou=iou, max_det=max_det, candidates=candidates
+            )
+            found.append(Detections(*decisions))
+        return found
+
+    def _said(
+        self, outputs: RoiOutputs, sizes: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Of each image which N regions are its own, i64 [N]; their boxes of each class, cut to the image, [N, K, 4];
+        their scores f32 [N, K + 1], the last that of background; whether a box is large enough, bool [N, K]."""
+        boxes = decode_deltas(outputs.deltas, outputs.boxes[:, None], DELTA_WEIGHTS)
+        scores = outputs.class_logits.float().softmax(1)
         for b, size in enumerate(sizes):
             of_image = (outputs.image == b).nonzero().squeeze(1)
             cut = clip_boxes(boxes[of_image], size)
             large = ((cut[..., 2:] - cut[..., :2]) >= LEAST_SIDE).all(-1)
-            fit = torch.where(large, scores[of_image], -1)
-            decisions = multiclass_nms(cut, fit, score=max(score, 0.0), iou=iou, max_det=max_det, candidates=candidates)
-            found.append(Detections(*decisions))
+            yield of_image, cut, scores[of_image], large
+
+    @torch.no_grad()
+    def candidates(
+        self,
+        outputs: RoiOutputs,
+        sizes: Sequence[tuple[int, int]],
+        *,
+        score: float,
+        most: int,
+        proposed: Sequence[tuple[Candidates, Explanation]] | None = None,
+    ) -> list[Candidates]:
+        """What `predict` decides on, with `most` candidates, and the proposal that each region is.
+
+        Args:
+            sizes: as for `predict`.
+            proposed: of each image the candidates for its proposals and what became of them; what was kept are its
+                regions, in their order. None where someone else proposed.
+        """
+        found = []
+        for b, (of_image, boxes, scores, large) in enumerate(self._said(outputs, sizes)):
+            fit = torch.where(large, scores[:, :-1], -1)
+            entering = best_pairs(fit, score=max(score, 0.0), candidates=most)[:2]
+            regions = outputs.boxes[of_image]
+            strides = torch.tensor(self.strides, device=regions.device)
+            facts = {
+                "proposal": regions,
+                "proposal_number": torch.arange(1, len(regions) + 1, device=regions.device),
+                "read_stride": strides[assign_levels(regions, self.strides)],
+                "background": scores[:, -1],
+            }
+            if proposed is not None:
+                told = proposed[b][1]
+                kept = told.fate == KEPT
+                facts |= {name: values[kept] for name, values in told.facts.items()}
+            of_pairs = {"logit": outputs.class_logits[of_image, :-1]}
+            found.append(
+                Candidates(
+                    boxes,
+                    scores[:, :-1],
+                    *entering,
+                    too_small=~large,
+                    of_boxes=facts,
+                    of_pairs=of_pairs,
+                    proposed=None if proposed is None else proposed[b],
+                )
+            )
+        return found
+
+    @torch.no_grad()
+    def assigned(self, outputs: RoiOutputs, targets: Sequence[Target]) -> list[Assigned]:
+        """Which regions learn each object, by the maps that they are read from."""
+        found = []
+        for b, target in enumerate(targets):
+            regions = outputs.boxes[outputs.image == b]
+            gt_index, label = self._match(regions, target)
+            strides = torch.tensor(self.strides, device=regions.device)
+            proposals = assigned_by(
+                gt_index,
+                label,
+                stride=strides[assign_levels(regions, self.strides)],
+                strides=self.strides,
+                boxes=regions,
+                gt_boxes=target.boxes,
+                what="proposals",
+                overlapping="proposals",
+            )
+            found.append(proposals)
         return found

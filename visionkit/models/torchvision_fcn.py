@@ -16,17 +16,21 @@ RENAMED = {"backbone.": "backbone.", "classifier.": "head.coarse.", "aux_classif
 """How names begin there, and here."""
 
 
-def fcn_resnet50(classes: int, *, auxiliary: bool = True, norm: Norm = nn.BatchNorm2d) -> Fcn:
+def fcn_resnet50(
+    classes: int, *, auxiliary: bool = False, semantic_loss: str = "cross-entropy", norm: Norm = nn.BatchNorm2d
+) -> Fcn:
     """`fcn_resnet50`: a ResNet-50 whose last two layers are dilated, so all is scored at stride 8 and nothing is added.
 
     Args:
         classes: K; torchvision's published weights have 21, of which 0 is background, a class like the others.
         auxiliary: whether layer3 is scored too, to learn from.
+        semantic_loss: as `Fcn` takes it.
     """
-    return Fcn(resnet50(norm=norm, dilated=2), classes, auxiliary=auxiliary, learnt="none")
+    backbone = resnet50(norm=norm, dilated=2)
+    return Fcn(backbone, classes, auxiliary=auxiliary, learnt="none", semantic_loss=semantic_loss)
 
 
-def from_torchvision_fcn(state: Mapping[str, Tensor], *, auxiliary: bool = True) -> dict[str, Tensor]:
+def from_torchvision_fcn(state: Mapping[str, Tensor], *, auxiliary: bool = False) -> dict[str, Tensor]:
     """The state dict of torchvision's `fcn_resnet50` as ours loads it.
 
     Args:

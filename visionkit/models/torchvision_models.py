@@ -1,7 +1,6 @@
 """The detectors that torchvision publishes weights of, built of our parts; `torchvision_names` translates the weights.
 
-Published weights that were trained with frozen batch normalisation want `norm=FrozenBatchNorm2d`; its eps is 0 for
-those of `fasterrcnn_resnet50_fpn`, `retinanet_resnet50_fpn` and `maskrcnn_resnet50_fpn`.
+Published weights want the normalisation that they were trained with, which `TRAINED_NORMS` has.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from visionkit.models.retinanet import RetinaNet, RetinaNetHead, octave_sizes
 from visionkit.models.roi_head import RoiHead, RoiSettings, convolution_tower, two_layer_tower
 from visionkit.models.rpn import ProposalSettings, RegionProposals
 from visionkit.nn.fpn import FeaturePyramid
-from visionkit.nn.norms import Norm, no_norm
+from visionkit.nn.norms import FrozenBatchNorm2d, Norm, no_norm
 from visionkit.types import Level
 
 WIDTH = 256
@@ -137,3 +136,18 @@ TORCHVISION_MODELS: dict[TorchvisionName, Callable[..., TorchvisionModel]] = {
     "maskrcnn_resnet50_fpn": mask_rcnn_resnet50,
     "maskrcnn_resnet50_fpn_v2": mask_rcnn_resnet50_v2,
 }
+
+# torchvision's first frozen norms had no eps; for the weights learnt under them it still leaves it out.
+_WITHOUT_EPS: Norm = partial(FrozenBatchNorm2d, eps=0.0)
+
+TRAINED_NORMS: dict[TorchvisionName, Norm] = {
+    "fasterrcnn_resnet50_fpn": _WITHOUT_EPS,
+    "fasterrcnn_resnet50_fpn_v2": nn.BatchNorm2d,
+    "fasterrcnn_mobilenet_v3_large_fpn": FrozenBatchNorm2d,
+    "fasterrcnn_mobilenet_v3_large_320_fpn": FrozenBatchNorm2d,
+    "retinanet_resnet50_fpn": _WITHOUT_EPS,
+    "retinanet_resnet50_fpn_v2": nn.BatchNorm2d,
+    "maskrcnn_resnet50_fpn": _WITHOUT_EPS,
+    "maskrcnn_resnet50_fpn_v2": nn.BatchNorm2d,
+}
+"""What follows the convolutions of the published weights of each."""

@@ -16,15 +16,23 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from visionkit.models.assembly import model_units, require_input_size, require_strides
+from visionkit.models.assembly import levels_of, model_units, require_input_size, require_strides
+from visionkit.models.explanation import Assigned, Candidates, assigned_by
 from visionkit.nn.conv import ConvNormAct
 from visionkit.nn.normalize import Normalize
 from visionkit.nn.pan import PathAggregation
 from visionkit.ops.anchors import anchor_points
 from visionkit.ops.box_coding import decode_distances, encode_distances, expected_distances
-from visionkit.ops.losses import BOX_LOSSES, classification_loss, distribution_focal_loss
+from visionkit.ops.global_count import global_count
+from visionkit.ops.losses import (
+    BOX_LOSSES,
+    QUALITY_LOSSES,
+    classification_loss,
+    distribution_focal_loss,
+    named_loss,
+)
 from visionkit.ops.matching import IGNORE, POSITIVE, match_task_aligned
-from visionkit.ops.nms import multiclass_nms
+from visionkit.ops.nms import best_pairs, multiclass_nms
 from visionkit.types import ClassRows, Detections, Level, Losses, Target, Task, Unit
 
 BINS = 16
@@ -118,12 +126,16 @@ class Yolo(nn.Module):
         backbone: publishes `levels` and `units`; its forward returns one map a level.
         classes: K, number of classes.
         neck_widths: channels of the neck's levels; the backbone's own, up to 64, 128, 256, where not given.
-        box_loss: a key of `BOX_LOSSES`.
+        box_loss: a name of `BOX_LOSSES`.
+        class_loss: a name of `QUALITY_LOSSES`.
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
 
     task: ClassVar[Task] = "detect"
+    says_masks: ClassVar[bool] = False
+    wants_proposals: ClassVar[bool] = False
+    weighs_classes: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -133,9 +145,10 @@ class Yolo(nn.Module):
         neck_widths: Sequence[int] | None = None,
         weights: LossWeights | None = None,
         box_loss: str = "ciou",
+        class_loss: str = "bce",
     ) -> None:
         super().__init__()
-        levels: tuple[Level, ...] = backbone.levels  # type: ignore[assignment]
+        levels = levels_of(backbone)
         require_strides("yolo", levels, (8, 16, 32))
         widths = neck_widths or [min(level.channels, 64 * 2**p) for p, level in enumerate(levels)]
         self.normalize = Normalize()
@@ -144,7 +157,8 @@ class Yolo(nn.Module):
         self.head = YoloHead(self.neck.levels, classes)
         self.classes = classes
         self.weights = weights or LossWeights()
-        self.box_loss = BOX_LOSSES[box_loss]
+        self.box_loss = named_loss(BOX_LOSSES, box_loss, "box_loss of yolo")
+        self.class_loss = named_loss(QUALITY_LOSSES, class_loss, "class_loss of yolo")
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -162,8 +176,17 @@ class Yolo(nn.Module):
         """Image sides must be divisible by this many pixels."""
         return max(self.head.strides)
 
-    def forward(self, images: Tensor) -> YoloOutputs:
+    def forward(
+        self,
+        images: Tensor,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        targets: Sequence[Target] | None = None,
+        proposals: Sequence[Tensor] | None = None,
+    ) -> YoloOutputs:
         """u8 or float images [B, 3, H, W] in 0..255 -> raw outputs.
+
+        Args:
+            sizes, targets, proposals: ignored.
 
         Raises:
             UsageError: H or W is not divisible by the coarsest stride.
@@ -175,7 +198,7 @@ class Yolo(nn.Module):
     def loss(self, outputs: YoloOutputs, targets: Sequence[Target]) -> Losses:
         """Class, box and distribution losses of a batch, normalised by the total quality of its matches."""
         truth = _match_batch(outputs, targets)
-        class_loss = classification_loss(outputs.class_logits, truth.soft_classes, truth.weights).sum()
+        class_loss = classification_loss(outputs.class_logits, truth.soft_classes, truth.weights, self.class_loss).sum()
 
         # Only positive points learn sides: decoding the others with gradients would be most of the work.
         image, point = truth.positive
@@ -186,7 +209,7 @@ class Yolo(nn.Module):
         distances = encode_distances(truth.boxes, points, strides)
         side_loss = (distribution_focal_loss(side_logits, distances) * truth.quality).sum()
 
-        normaliser = truth.quality.sum().clamp(min=1)
+        normaliser = global_count(truth.quality.sum()).clamp(min=1)
         return Losses(
             {
                 "class": self.weights.classes * class_loss / normaliser,
@@ -197,7 +220,14 @@ class Yolo(nn.Module):
 
     @torch.no_grad()
     def predict(
-        self, outputs: YoloOutputs, *, score: float = 0.25, iou: float = 0.7, max_det: int = 300, candidates: int = 3000
+        self,
+        outputs: YoloOutputs,
+        *,
+        score: float = 0.25,
+        iou: float = 0.7,
+        max_det: int = 300,
+        masks: bool = True,
+        candidates: int = 3000,
     ) -> list[Detections]:
         """Decisions, one Detections an image: every (point, class) of at least `score`, suppressed per class.
 
@@ -205,6 +235,7 @@ class Yolo(nn.Module):
             score: lowest score kept.
             iou: overlap above which the worse box of a class goes.
             max_det: most detections an image.
+            masks: ignored: there are none.
             candidates: most (point, class) pairs that enter suppression, best first; bounds the time.
         """
         all_scores = outputs.class_logits.float().sigmoid()
@@ -212,6 +243,54 @@ class Yolo(nn.Module):
             Detections(*multiclass_nms(boxes, scores, score=score, iou=iou, max_det=max_det, candidates=candidates))
             for boxes, scores in zip(outputs.boxes(), all_scores, strict=True)
         ]
+
+    @torch.no_grad()
+    def candidates(self, outputs: YoloOutputs, *, score: float, most: int) -> list[Candidates]:
+        """What `predict` decides on, with `most` candidates, and which cell of which level each point is of."""
+        of_points = {
+            "stride": outputs.strides.long(),
+            "cell": (outputs.points / outputs.strides[:, None]).floor().long(),
+        }
+        return [
+            Candidates(
+                boxes,
+                scores,
+                *best_pairs(scores, score=score, candidates=most)[:2],
+                of_boxes=of_points,
+                of_pairs={"logit": logits},
+            )
+            for boxes, scores, logits in zip(
+                outputs.boxes(), outputs.class_logits.float().sigmoid(), outputs.class_logits, strict=True
+            )
+        ]
+
+    @torch.no_grad()
+    def assigned(self, outputs: YoloOutputs, targets: Sequence[Target]) -> list[tuple[Assigned, ...]]:
+        """Which points learn each object; what a point says of it now decides that, too."""
+        found: list[tuple[Assigned, ...]] = []
+        for target, boxes, logits in zip(targets, outputs.boxes(), outputs.class_logits, strict=True):
+            matches = match_task_aligned(
+                logits[None].float().sigmoid(),
+                boxes[None],
+                outputs.points,
+                outputs.strides,
+                target.boxes,
+                target.labels,
+                target.ignore,
+                torch.zeros_like(target.labels),
+            )
+            points = assigned_by(
+                matches.gt_index[0],
+                matches.label[0],
+                stride=outputs.strides,
+                strides=self.head.strides,
+                boxes=boxes,
+                gt_boxes=target.boxes,
+                what="points",
+                overlapping="predicted boxes",
+            )
+            found.append((points,))
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from visionkit.models.assembly import model_units, require_input_size, require_strides
+from visionkit.models.assembly import levels_of, model_units, require_input_size, require_strides
+from visionkit.models.explanation import Assigned, Candidates, assigned_by
 from visionkit.nn.normalize import Normalize
 from visionkit.ops.anchors import anchor_points
 from visionkit.ops.boxes import box_area, box_iou
-from visionkit.ops.nms import multiclass_nms
+from visionkit.ops.global_count import global_count
+from visionkit.ops.matching import BACKGROUND, POSITIVE
+from visionkit.ops.nms import best_pairs, multiclass_nms
 from visionkit.types import ClassRows, Detections, Level, Losses, Target, Task, Unit
 
 BOXES_A_CELL = 2
@@ -64,6 +67,22 @@ class YoloV1Outputs:
     def boxes(self) -> Tensor:
         """f32 [B, A, N, 4] x1 y1 x2 y2 in network pixels, not clipped to the image."""
         return decode_in_cells(self.cell_boxes[..., :4].float(), self.points[:, None], self.stride)
+
+    def boxes_in_image(self) -> Tensor:
+        """f32 [B, A * N, 4], the boxes of all cells one after another, cut to the image."""
+        height, width = self.size
+        boxes = self.boxes().flatten(1, 2)
+        return boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
+
+    def probabilities(self) -> tuple[Tensor, Tensor]:
+        """What a box's score for a class is the product of, both cut to 0..1 (equation 1): its confidence
+        f32 [B, A, N] and the class's probability in its cell f32 [B, A, K]."""
+        return self.cell_boxes[..., 4].float().clamp(0, 1), self.class_scores.float().clamp(0, 1)
+
+    def scores(self) -> Tensor:
+        """f32 [B, A * N, K] in [0, 1]."""
+        confidence, class_scores = self.probabilities()
+        return (confidence[..., None] * class_scores[:, :, None]).flatten(1, 2)
 
 
 def encode_in_cells(boxes: Tensor, points: Tensor, stride: int) -> Tensor:
@@ -157,10 +176,13 @@ class YoloV1(nn.Module):
     """
 
     task: ClassVar[Task] = "detect"
+    says_masks: ClassVar[bool] = False
+    wants_proposals: ClassVar[bool] = False
+    weighs_classes: ClassVar[bool] = False
 
     def __init__(self, backbone: nn.Module, classes: int, *, weights: LossWeights | None = None) -> None:
         super().__init__()
-        levels: tuple[Level, ...] = backbone.levels  # type: ignore[assignment]
+        levels = levels_of(backbone)
         require_strides("yolov1", levels, (32,))
         self.normalize = Normalize()
         self.backbone = backbone
@@ -183,8 +205,17 @@ class YoloV1(nn.Module):
         """Image sides must be divisible by this many pixels."""
         return self.head.stride
 
-    def forward(self, images: Tensor) -> YoloV1Outputs:
+    def forward(
+        self,
+        images: Tensor,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        targets: Sequence[Target] | None = None,
+        proposals: Sequence[Tensor] | None = None,
+    ) -> YoloV1Outputs:
         """u8 or float images [B, 3, H, W] in 0..255 -> raw outputs.
+
+        Args:
+            sizes, targets, proposals: ignored.
 
         Raises:
             UsageError: H or W is not divisible by the stride.
@@ -215,7 +246,7 @@ class YoloV1(nn.Module):
 
         class_scores = outputs.class_scores[image, cell].float()
         one_hot = nn.functional.one_hot(truth.labels, class_scores.shape[-1])
-        images = len(outputs.cell_boxes)
+        images = global_count(len(outputs.cell_boxes))
         return Losses(
             {
                 "centre": self.weights.coordinates * error[:, :2].sum() / images,
@@ -234,6 +265,7 @@ class YoloV1(nn.Module):
         score: float = 0.25,
         iou: float = 0.7,
         max_det: int = 300,
+        masks: bool = True,
         candidates: int = 3000,
     ) -> list[Detections]:
         """Decisions, one Detections an image: the score of a box for a class is the class's probability in the cell
@@ -243,18 +275,56 @@ class YoloV1(nn.Module):
             score: lowest score kept.
             iou: overlap above which the worse box of a class goes.
             max_det: most detections an image.
+            masks: ignored: there are none.
             candidates: most (box, class) pairs that enter suppression, best first; bounds the time.
         """
-        height, width = outputs.size
-        all_boxes = outputs.boxes().flatten(1, 2)
-        all_boxes = all_boxes.clamp(min=0).minimum(all_boxes.new_tensor([width, height, width, height]))
-        confidence = outputs.cell_boxes[..., 4].float().clamp(0, 1)
-        class_scores = outputs.class_scores.float().clamp(0, 1)
-        all_scores = (confidence[..., None] * class_scores[:, :, None]).flatten(1, 2)
+        all_boxes, all_scores = outputs.boxes_in_image(), outputs.scores()
         return [
             Detections(*multiclass_nms(boxes, scores, score=score, iou=iou, max_det=max_det, candidates=candidates))
             for boxes, scores in zip(all_boxes, all_scores, strict=True)
         ]
+
+    @torch.no_grad()
+    def candidates(self, outputs: YoloV1Outputs, *, score: float, most: int) -> list[Candidates]:
+        """What `predict` decides on, with `most` candidates, and which box of which cell each is."""
+        boxes_a_cell = outputs.cell_boxes.shape[2]
+        cells = (outputs.points / outputs.stride).floor().long()
+        number = torch.arange(boxes_a_cell, device=cells.device)
+        of_boxes = {
+            "stride": torch.full_like(cells[:, 0], outputs.stride).repeat_interleave(boxes_a_cell),
+            "cell": cells.repeat_interleave(boxes_a_cell, 0),
+            "box_of_cell": number.repeat(len(cells)),
+        }
+        confidence, class_scores = outputs.probabilities()
+        found = []
+        for b, (boxes, scores) in enumerate(zip(outputs.boxes_in_image(), outputs.scores(), strict=True)):
+            entering = best_pairs(scores, score=score, candidates=most)[:2]
+            of_image = {**of_boxes, "confidence": confidence[b].flatten()}
+            of_pairs = {"class_probability": class_scores[b].repeat_interleave(boxes_a_cell, 0)}
+            found.append(Candidates(boxes, scores, *entering, of_boxes=of_image, of_pairs=of_pairs))
+        return found
+
+    @torch.no_grad()
+    def assigned(self, outputs: YoloV1Outputs, targets: Sequence[Target]) -> list[tuple[Assigned, ...]]:
+        """Which cells learn each object: the one with its centre, or none where a larger object has that."""
+        found: list[tuple[Assigned, ...]] = []
+        for target, boxes in zip(targets, outputs.boxes_in_image(), strict=True):
+            cell, owner = _owners(_holds_centre(outputs, target.boxes), target)
+            gt_index = torch.zeros(len(outputs.points), dtype=torch.int64, device=boxes.device)
+            label = torch.full_like(gt_index, BACKGROUND)
+            gt_index[cell], label[cell] = owner, POSITIVE
+            cells = assigned_by(
+                gt_index,
+                label,
+                stride=torch.full_like(gt_index, outputs.stride),
+                strides=(outputs.stride,),
+                boxes=boxes,
+                gt_boxes=target.boxes,
+                what="cells",
+                overlapping="predicted boxes",
+            )
+            found.append((cells,))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,19 +344,29 @@ def _assign_batch(outputs: YoloV1Outputs, targets: Sequence[Target]) -> _BatchTr
     images, cells, boxes, labels, background = [], [], [], [], []
     for b, target in enumerate(targets):
         home = _holds_centre(outputs, target.boxes)
-        area = torch.where(home & ~target.ignore[:, None], box_area(target.boxes)[:, None], -1)
-        # One more row, of no object: neither an empty cell nor an empty image is a special case.
-        best, owner = torch.cat((area, area.new_full((1, area.shape[1]), -0.5))).max(0)
-        cell = (best >= 0).nonzero().squeeze(1)
+        cell, owner = _owners(home, target)
         images.append(torch.full_like(cell, b))
         cells.append(cell)
-        boxes.append(target.boxes[owner[cell]])
-        labels.append(target.labels[owner[cell]])
+        boxes.append(target.boxes[owner])
+        labels.append(target.labels[owner])
         covered = (home | _covers_centre(outputs, target.boxes))[target.ignore].any(0)
         background.append((~covered).float())
     return _BatchTruth(
         (torch.cat(images), torch.cat(cells)), torch.cat(boxes), torch.cat(labels), torch.stack(background)
     )
+
+
+def _owners(home: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+    """The cells of an image that hold an object's centre, i64 [M], and the object of each, i64 [M].
+
+    Args:
+        home: bool [G, A], which cell each object's centre is in.
+    """
+    area = torch.where(home & ~target.ignore[:, None], box_area(target.boxes)[:, None], -1)
+    # One more row, of no object: neither an empty cell nor an empty image is a special case.
+    best, owner = torch.cat((area, area.new_full((1, area.shape[1]), -0.5))).max(0)
+    cell = (best >= 0).nonzero().squeeze(1)
+    return cell, owner[cell]
 
 
 def _holds_centre(outputs: YoloV1Outputs, boxes: Tensor) -> Tensor:

@@ -47,10 +47,11 @@ class RawMap:
     """What a backend that segments says of one image.
 
     Args:
-        labels: u8 [S, S] in 0..K-1, of every network pixel, padding too.
+        scores: f32 [K, S, S], of each class at each network pixel, padding too, before the softmax. They are decided in
+            the pixels of the image, and where tiles overlap, together.
     """
 
-    labels: NDArray[np.uint8]
+    scores: NDArray[np.float32]
 
 
 Raw = RawDetections | RawClasses | RawMap

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from visionkit.predict.regions import regions
 from visionkit.predict.writers import AddResult, GrowingFile, shortest
 from visionkit.result import Result
 
@@ -18,8 +19,23 @@ def coco_rows(result: Result, image_id: int) -> list[dict[str, Any]]:
     """The rows of a COCO results file, with the dataset's category ids and boxes as x, y, width, height in pixels.
 
     Numbers give back the same 32-bit floats. A mask is the row's `segmentation`. Each row also names its file
-    (`file_name`, which COCO's tools pass over).
+    (`file_name`, which COCO's tools pass over). Of a semantic map each of its `regions` is a row; it has an `area`,
+    and a score of 1, as a map does not say how sure it is.
     """
+    if result.semantic is not None:
+        return [
+            {
+                "image_id": image_id,
+                "category_id": result.classes.category_ids[label],
+                "bbox": list(region.bbox),
+                "score": 1.0,
+                "file_name": result.path,
+                "segmentation": region.segmentation,
+                "area": region.area,
+            }
+            for label in result.labels.tolist()
+            for region in regions(result.semantic == label)
+        ]
     masks = [{}] * len(result) if result.masks is None else [{"segmentation": mask} for mask in result.masks]
     widths_heights = result.boxes[:, 2:] - result.boxes[:, :2]
     return [

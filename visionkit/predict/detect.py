@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,7 +17,10 @@ from visionkit.errors import DataError, UsageError
 from visionkit.imaging.letterbox import Frame, letterbox
 from visionkit.imaging.reader import read_image
 from visionkit.predict.backend import Backend, Raw, RawClasses, RawMap
+from visionkit.predict.maps import NO_CLASS, Labels, class_pixels, labels_in_pixels
 from visionkit.predict.masks import pasted_masks
+from visionkit.predict.merging import Found, Window, found_in
+from visionkit.predict.tiling import Tiling, look_tiled
 from visionkit.result import Result
 
 
@@ -48,6 +51,7 @@ def detect_images(
     max_det: int = 300,
     classes: Sequence[str] | None = None,
     batch: int = 1,
+    tiling: Tiling | None = None,
 ) -> Iterator[Result]:
     """What a model says of image files, one Result an image that can be read, in order.
 
@@ -59,7 +63,9 @@ def detect_images(
         UsageError: at the call, not at the first image; see `detect_loaded`.
     """
     images = read_images(paths, on_skip=on_skip)
-    pairs = detect_loaded(backend, images, score=score, iou=iou, max_det=max_det, classes=classes, batch=batch)
+    pairs = detect_loaded(
+        backend, images, score=score, iou=iou, max_det=max_det, classes=classes, batch=batch, tiling=tiling
+    )
     return (result for _, result in pairs)
 
 
@@ -84,6 +90,7 @@ def detect_loaded(
     max_det: int = 300,
     classes: Sequence[str] | None = None,
     batch: int = 1,
+    tiling: Tiling | None = None,
 ) -> Iterator[tuple[LoadedImage, Result]]:
     """What a model says of images, each with its pixels for whoever draws on them. Holds one batch at a time.
 
@@ -95,11 +102,12 @@ def detect_loaded(
         iou: NMS threshold in [0, 1]; the model's own where None.
         max_det: the most detections an image may have, of all classes together.
         classes: names of the classes to report; None reports all. `max_det` counts before this choice.
-        batch: images the backend is handed at once.
+        batch: images, or tiles of an image, the backend is handed at once.
+        tiling: how images larger than a tile are cut; None sees each image whole.
 
     Raises:
         UsageError: a threshold outside [0, 1], `max_det` or `batch` below 1, a class the model does not know. Raised
-            at the call, before an image is read.
+            at the call, before an image is read. And at the first image that is cut, if the model is a classifier.
     """
     _check_fraction("score", score)
     if iou is not None:
@@ -107,82 +115,131 @@ def detect_loaded(
     _check_positive("max_det", max_det)
     _check_positive("batch", batch)
     wanted = None if classes is None else _labels_of(classes, backend.classes)
+    model = _Asked(backend, score, iou, max_det, wanted)
+
+    def is_cut(image: LoadedImage) -> bool:
+        return tiling is not None and tiling.grid(*image.pixels.shape[:2]) is not None
 
     def run() -> Iterator[tuple[LoadedImage, Result]]:
         remaining = iter(images)
         while group := list(islice(remaining, batch)):
-            yield from _detect_batch(backend, group, score, iou, max_det, wanted)
+            for cut, some in groupby(group, is_cut):
+                if cut and tiling is not None:
+                    yield from ((image, _detect_tiled(model, image, tiling, batch)) for image in some)
+                else:
+                    yield from _detect_batch(model, list(some))
 
     return run()
 
 
-def _detect_batch(
-    backend: Backend,
-    group: Sequence[LoadedImage],
-    score: float,
-    iou: float | None,
-    max_det: int,
-    wanted: NDArray[np.int64] | None,
-) -> Iterator[tuple[LoadedImage, Result]]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A backend, and what it is asked for; `wanted` are the labels to report, all where None."""
+
+    backend: Backend
+    score: float
+    iou: float | None
+    max_det: int
+    wanted: NDArray[np.int64] | None
+
+    def run(self, squares: Sequence[NDArray[np.uint8]]) -> Sequence[Raw]:
+        return self.backend.run(np.stack(squares), score=self.score, iou=self.iou, max_det=self.max_det)
+
+    def result(self, image: LoadedImage, fields: dict[str, Any], milliseconds: dict[str, float]) -> Result:
+        return Result(
+            path=image.path,
+            width=image.pixels.shape[1],
+            height=image.pixels.shape[0],
+            classes=self.backend.classes,
+            model_name=self.backend.name,
+            model_sha256=self.backend.sha256,
+            milliseconds=milliseconds,
+            **fields,
+        )
+
+
+def _detect_batch(model: _Asked, group: Sequence[LoadedImage]) -> Iterator[tuple[LoadedImage, Result]]:
     squares, frames, preprocess_ms = [], [], []
     for image in group:
         start = perf_counter()
-        square, frame = letterbox(image.pixels, backend.image_size)
+        square, frame = letterbox(image.pixels, model.backend.image_size)
         squares.append(square)
         frames.append(frame)
         preprocess_ms.append(_milliseconds_since(start))
     start = perf_counter()
-    found = backend.run(np.stack(squares), score=score, iou=iou, max_det=max_det)
+    found = model.run(squares)
     model_ms = _milliseconds_since(start) / len(group)
     for image, frame, raw, before_ms in zip(group, frames, found, preprocess_ms, strict=True):
         start = perf_counter()
-        found_here = _in_original_pixels(raw, frame, wanted)
+        fields = _fields(_in_original_pixels(raw, frame), image, model.wanted)
         milliseconds = {
             "read": image.read_ms,
             "preprocess": before_ms,
             "model": model_ms,
             "postprocess": _milliseconds_since(start),
         }
-        yield (
-            image,
-            Result(
-                path=image.path,
-                width=frame.width,
-                height=frame.height,
-                classes=backend.classes,
-                model_name=backend.name,
-                model_sha256=backend.sha256,
-                milliseconds=milliseconds,
-                **found_here,
-            ),
-        )
+        yield image, model.result(image, fields, milliseconds)
 
 
-def _in_original_pixels(raw: Raw, frame: Frame, wanted: NDArray[np.int64] | None) -> dict[str, Any]:
-    """The fields of a Result that say what was found."""
+def _detect_tiled(model: _Asked, image: LoadedImage, tiling: Tiling, batch: int) -> Result:
+    """What the model says of a large image tile by tile, so many tiles at once."""
+    milliseconds = {"read": image.read_ms, "preprocess": 0.0, "model": 0.0, "postprocess": 0.0}
+
+    def look(windows: Sequence[Window]) -> Iterator[tuple[Frame, Raw]]:
+        for first in range(0, len(windows), batch):
+            start = perf_counter()
+            pairs = [
+                letterbox(image.pixels[top:bottom, left:right], model.backend.image_size)
+                for left, top, right, bottom in windows[first : first + batch]
+            ]
+            milliseconds["preprocess"] += _milliseconds_since(start)
+            start = perf_counter()
+            found = model.run([square for square, _ in pairs])
+            milliseconds["model"] += _milliseconds_since(start)
+            yield from zip((frame for _, frame in pairs), found, strict=True)
+
+    grid = tiling.grid(*image.pixels.shape[:2])
+    assert grid is not None
+    start = perf_counter()
+    fields = _fields(look_tiled(look, grid, model.max_det), image, model.wanted)
+    looking = milliseconds["preprocess"] + milliseconds["model"]
+    milliseconds["postprocess"] = _milliseconds_since(start) - looking
+    return model.result(image, fields, milliseconds)
+
+
+def _in_original_pixels(raw: Raw, frame: Frame) -> Found | RawClasses | Labels:
+    """What is said of a whole image, in its pixels."""
     if isinstance(raw, RawMap):
-        return _areas(frame.map_to_original(raw.labels), wanted)
+        return labels_in_pixels(raw.scores, frame)
     if isinstance(raw, RawClasses):
-        keep = np.full(len(raw.labels), True) if wanted is None else np.isin(raw.labels, wanted)
+        return raw
+    return found_in(raw, frame, (0, 0, frame.width, frame.height), (frame.width, frame.height))
+
+
+def _fields(found: Found | RawClasses | Labels, image: LoadedImage, wanted: NDArray[np.int64] | None) -> dict[str, Any]:
+    """The fields of a Result that say what was found."""
+    if isinstance(found, np.ndarray):
+        return _areas(found, wanted)
+    if isinstance(found, RawClasses):
+        keep = np.full(len(found.labels), True) if wanted is None else np.isin(found.labels, wanted)
         nowhere = np.zeros((0, 4), np.float32)
-        return {"task": "classify", "boxes": nowhere, "scores": raw.scores[keep], "labels": raw.labels[keep]}
-    boxes = frame.to_original(raw.boxes)
-    keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        return {"task": "classify", "boxes": nowhere, "scores": found.scores[keep], "labels": found.labels[keep]}
     if wanted is not None:
-        keep &= np.isin(raw.labels, wanted)
-    found = {"task": "detect", "boxes": boxes[keep], "scores": raw.scores[keep], "labels": raw.labels[keep]}
-    if raw.masks is None:
-        return found
+        found = found.take(np.isin(found.labels, wanted))
+    fields = {"task": "detect", "boxes": found.boxes, "scores": found.scores, "labels": found.labels}
+    if found.masks is None:
+        return fields
     # A mask belongs to the whole box, also to what of it lies beyond the image.
-    whole = frame.to_plane(raw.boxes[keep])
-    return {**found, "masks": tuple(pasted_masks(raw.masks[keep], whole, frame.height, frame.width))}
+    height, width = image.pixels.shape[:2]
+    masks = pasted_masks(found.masks, found.plane, height, width, windows=found.windows)
+    return {**fields, "masks": tuple(masks)}
 
 
-def _areas(semantic: NDArray[np.uint8], wanted: NDArray[np.int64] | None) -> dict[str, Any]:
+def _areas(semantic: Labels, wanted: NDArray[np.int64] | None) -> dict[str, Any]:
     """A map's classes, the largest first, each with its share of all pixels."""
     if wanted is not None:
-        semantic = np.where(np.isin(semantic, wanted), semantic, np.uint8(255))
-    counts = np.bincount(semantic.ravel(), minlength=256)[:255]
+        semantic = np.where(np.isin(np.arange(256), wanted), np.arange(256), NO_CLASS).astype(np.uint8)[semantic]
+    counts = class_pixels(semantic)[:NO_CLASS]
     labels = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     shares = (counts[labels] / semantic.size).astype(np.float32)
     return {

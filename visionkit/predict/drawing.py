@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from visionkit.predict.colours import GREY, INK, WHITE, Colour, class_colour
 from visionkit.predict.labels import Label, draw_label, place_labels, stack_labels
 from visionkit.predict.lettering import fit_text, text_width, write_line
+from visionkit.predict.maps import strips
 from visionkit.predict.masks import decoded_mask
 from visionkit.result import Result
 
@@ -22,7 +23,7 @@ _EDGE_SHADE = 0.65
 # Of a class's colour over a picture: what lies beneath must still be recognised.
 _OPACITY = 0.55
 # Comparisons of images with sides shorter than this are enlarged.
-_SMALLEST_COMPARED = 320
+SMALLEST_COMPARED = 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def draw_truth(image: Image, boxes: NDArray[np.float32], labels: Sequence[int], 
     """
     canvas = image.copy()
     colours = [class_colour(int(label)) for label in labels]
-    _draw_boxes(canvas, boxes, colours, [(_one_line(names[label]),) for label in labels], Pen.for_image(canvas))
+    _draw_boxes(canvas, boxes, colours, [(one_line(names[label]),) for label in labels], Pen.for_image(canvas))
     return canvas
 
 
@@ -114,23 +115,38 @@ def draw_map(
         u8 [H', W, 3] RGB, H' above H where there is a legend.
     """
     pen = Pen.for_image(image)
-    palette = np.zeros((256, 3), np.float32)
-    palette[: len(names)] = [class_colour(label) for label in range(len(names))]
-    opacity = np.zeros((256, 1), np.float32)
-    opacity[: len(names)] = _OPACITY
-    edges = np.zeros(labels.shape, np.bool_)
-    edges[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-    edges[1:] |= labels[1:] != labels[:-1]
-    share = opacity[labels]
-    blended = image * (1 - share) + palette[labels] * share
-    blended[edges] *= _EDGE_SHADE
     shown = list(shown) or [label for label in np.unique(labels).tolist() if label < len(names)]
-    said = list(wordings) or [(_one_line(names[label]),) for label in shown]
-    strip = _legend(shown, said, image.shape[1], pen)
-    return np.vstack([np.rint(blended).astype(np.uint8), strip])
+    said = list(wordings) or [(one_line(names[label]),) for label in shown]
+    return np.vstack([tinted_map(image, labels, len(names)), legend(shown, said, image.shape[1], pen)])
 
 
-def _legend(shown: Sequence[int], wordings: Sequence[Sequence[str]], width: int, pen: Pen) -> Image:
+def tinted_map(image: Image, labels: NDArray[np.uint8], classes: int) -> Image:
+    """A copy of an image with a class's colour over each pixel, and lines where classes meet.
+
+    Args:
+        image: u8 [H, W, 3] RGB.
+        labels: u8 [H, W]; one that is no class shows the picture alone.
+        classes: how many there are.
+    """
+    palette = np.zeros((256, 3), np.float32)
+    palette[:classes] = [class_colour(label) for label in range(classes)]
+    opacity = np.zeros((256, 1), np.float32)
+    opacity[:classes] = _OPACITY
+    tinted = np.empty_like(image)
+    for first, stop in strips(labels):
+        part = labels[first:stop]
+        edges = np.zeros(part.shape, np.bool_)
+        edges[:, 1:] |= part[:, 1:] != part[:, :-1]
+        above = int(first == 0)  # the first row of all has none above it
+        edges[above:] |= part[above:] != labels[first + above - 1 : stop - 1]
+        share = opacity[part]
+        blended = image[first:stop] * (1 - share) + palette[part] * share
+        blended[edges] *= _EDGE_SHADE
+        tinted[first:stop] = np.rint(blended)
+    return tinted
+
+
+def legend(shown: Sequence[int], wordings: Sequence[Sequence[str]], width: int, pen: Pen) -> Image:
     """u8 [h, width, 3]: labels on their colours, side by side, in as many rows as they need."""
     height, gap = round(pen.letters * 1.45), max(2, round(pen.letters * 0.3))
     rows: list[list[tuple[int, Label]]] = []
@@ -174,7 +190,7 @@ def draw_comparison(
     Returns:
         u8 [H', W', 3] RGB, two panels and a legend.
     """
-    factor = math.ceil(_SMALLEST_COMPARED / max(image.shape[:2]))
+    factor = math.ceil(SMALLEST_COMPARED / max(image.shape[:2]))
     left = np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)
     right = left.copy()
     pen = Pen.for_image(left)
@@ -182,14 +198,14 @@ def draw_comparison(
     boxes = np.asarray(truth_boxes, np.float32).reshape(-1, 4) * factor
     known = {name: class_colour(label) for label, name in enumerate(result.classes.names)}
     colours = [known.get(name, GREY) for name in truth_names]
-    _draw_boxes(left, boxes, colours, [(_one_line(name),) for name in truth_names], pen)
+    _draw_boxes(left, boxes, colours, [(one_line(name),) for name in truth_names], pen)
     for box in boxes:
         _draw_outline(right, box, WHITE, pen, dashed=True)
     _draw_detections(right, result, pen, factor)
 
     panels = (
-        _with_caption(left, (f"truth: {_objects(len(boxes))}", "truth"), pen),
-        _with_caption(right, (f"predicted: {_objects(len(result))}   (dashes: truth)", "predicted", "pred"), pen),
+        with_caption(left, (f"truth: {_objects(len(boxes))}", "truth"), pen),
+        with_caption(right, (f"predicted: {_objects(len(result))}   (dashes: truth)", "predicted", "pred"), pen),
     )
     gap = np.full((panels[0].shape[0], max(2, pen.line * 2), 3), INK, np.uint8)
     return np.hstack([panels[0], gap, panels[1]])
@@ -203,7 +219,7 @@ def _draw_detections(canvas: Image, result: Result, pen: Pen, factor: int = 1) -
 
 def _wordings(result: Result) -> list[tuple[str, str]]:
     """What a label may say, the longest first."""
-    names = [_one_line(result.classes.names[label]) for label in result.labels]
+    names = [one_line(result.classes.names[label]) for label in result.labels]
     if result.semantic is not None:
         return [(f"{name} {share:.1%}", name) for name, share in zip(names, result.scores, strict=True)]
     return [(f"{name} {score:.2f}", name) for name, score in zip(names, result.scores, strict=True)]
@@ -268,7 +284,7 @@ def _sides(left: int, top: int, right: int, bottom: int, line: int) -> Iterator[
     yield rows, slice(max(0, right - line, left + line), max(0, right))
 
 
-def _with_caption(panel: Image, wordings: Sequence[str], pen: Pen) -> Image:
+def with_caption(panel: Image, wordings: Sequence[str], pen: Pen) -> Image:
     strip = np.full((2 * pen.letters, panel.shape[1], 3), INK, np.uint8)
     margin = round(pen.letters * 0.5)
     write_line(strip, fit_text(wordings, pen.letters, panel.shape[1] - 2 * margin), pen.letters, WHITE, margin)
@@ -279,5 +295,5 @@ def _objects(count: int) -> str:
     return f"{count} object" if count == 1 else f"{count} objects"
 
 
-def _one_line(name: str) -> str:
+def one_line(name: str) -> str:
     return " ".join(name.split())

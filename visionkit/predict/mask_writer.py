@@ -14,11 +14,11 @@ from PIL import Image
 from visionkit.classes import ClassTable
 from visionkit.predict.colours import class_colour
 from visionkit.predict.csv_writer import csv_text
+from visionkit.predict.maps import NO_CLASS, class_pixels
 from visionkit.predict.writers import AddResult, GrowingFile, write_new
 from visionkit.result import Result
 
 COLUMNS = ("image_id", "file_name", "width", "height", "category_id", "name", "pixels", "share")
-NO_CLASS = 255
 
 
 def mask_png(result: Result) -> bytes:
@@ -56,7 +56,8 @@ def mask_writer(folder: Path) -> Iterator[AddResult]:
             write_new(folder / "masks" / f"{name}.png", mask_png(result))
             image = (number, result.path, result.width, result.height)
             ids, names = result.classes.category_ids, result.classes.names
-            counts = np.bincount(np.asarray(result.semantic).ravel(), minlength=NO_CLASS + 1)
+            assert result.semantic is not None
+            counts = class_pixels(result.semantic)
             table.add(
                 csv_text(
                     (*image, ids[label], names[label], int(counts[label]), f"{share:.6f}")

@@ -16,7 +16,13 @@ LEAST_SIDE = 1e-3
 
 
 def pasted_masks(
-    masks: NDArray[np.float32], boxes: NDArray[np.float32], height: int, width: int, *, threshold: float = THRESHOLD
+    masks: NDArray[np.float32],
+    boxes: NDArray[np.float32],
+    height: int,
+    width: int,
+    *,
+    threshold: float = THRESHOLD,
+    windows: NDArray[np.float32] | None = None,
 ) -> list[Rle]:
     """Masks that are given on their boxes, in the pixels of an image of this size.
 
@@ -29,23 +35,37 @@ def pasted_masks(
     Args:
         masks: f32 [N, M, M] in [0, 1], on M x M cells that divide the box evenly.
         boxes: f32 [N, 4] x1 y1 x2 y2 in pixels; they may reach beyond the image.
+        windows: [N, 4] x1 y1 x2 y2 in whole pixels: each mask ends there at the latest; the whole image where None.
     """
-    return [_pasted(mask, box, height, width, threshold) for mask, box in zip(masks, boxes, strict=True)]
+    if windows is None:
+        windows = np.tile(np.array([0, 0, width, height], np.float32), (len(boxes), 1))
+    return [
+        _pasted(mask, box, window, height, width, threshold)
+        for mask, box, window in zip(masks, boxes, windows, strict=True)
+    ]
 
 
-def _pasted(mask: NDArray[np.float32], box: NDArray[np.float32], height: int, width: int, threshold: float) -> Rle:
-    left, across = _tents(box[0], box[2], mask.shape[1], width)
-    top, down = _tents(box[1], box[3], mask.shape[0], height)
+def _pasted(
+    mask: NDArray[np.float32],
+    box: NDArray[np.float32],
+    window: NDArray[np.float32],
+    height: int,
+    width: int,
+    threshold: float,
+) -> Rle:
+    left, across = _tents(box[0], box[2], mask.shape[1], window[0], window[2])
+    top, down = _tents(box[1], box[3], mask.shape[0], window[1], window[3])
     return window_rle(down @ mask @ across.T >= threshold, left, top, height, width)
 
 
-def _tents(low: float, high: float, cells: int, length: int) -> tuple[int, NDArray[np.float32]]:
-    """On one axis the first of the pixels that a mask may reach, and how much of each cell they get: [n, cells].
+def _tents(low: float, high: float, cells: int, first: float, last: float) -> tuple[int, NDArray[np.float32]]:
+    """On one axis, of the pixels from `first` to before `last`, the first that a mask may reach, and how much of each
+    cell they get: [n, cells].
 
     A cell shows most at its centre and not at all beyond those of its neighbours.
     """
     cell = max(float(high) - float(low), LEAST_SIDE) / cells
-    start, stop = (int(np.clip(end, 0, length)) for end in (np.floor(low - cell), np.ceil(high + cell)))
+    start, stop = (int(np.clip(end, first, last)) for end in (np.floor(low - cell), np.ceil(high + cell)))
     centres = (np.arange(start, stop) + 0.5 - low) / cell - 0.5
     return start, np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(cells))).astype(np.float32)
 

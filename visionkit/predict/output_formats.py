@@ -36,7 +36,7 @@ class OutputFormat:
 
 FORMATS: Mapping[str, OutputFormat] = {
     "json": OutputFormat("detections.jsonl", json_writer, tasks=("detect", "classify", "segment")),
-    "coco": OutputFormat("results.json", coco_writer),
+    "coco": OutputFormat("results.json", coco_writer, tasks=("detect", "segment")),
     "yolo": OutputFormat("YOLO text files", yolo_writer, reserved=(CLASSES_STEM,)),
     "csv": OutputFormat("detections.csv", csv_writer, tasks=("detect", "classify")),
     "masks": OutputFormat("masks and areas.csv", mask_writer, tasks=("segment",)),

@@ -1,0 +1,91 @@
+"""What a model says of a split whose large images it sees in tiles: by the code that `detect` runs, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from visionkit.api.task_data import wants_proposals
+from visionkit.build import LoadedModel
+from visionkit.engine.evaluate import EVALUATION_MAX_DET, EVALUATION_SCORE
+from visionkit.engine.torch_backend import TorchBackend
+from visionkit.errors import UsageError
+from visionkit.formats.records import AnnotatedImages, ImageRecord
+from visionkit.imaging.reader import read_image
+from visionkit.predict.coco_writer import coco_rows
+from visionkit.predict.detect import LoadedImage, detect_loaded
+from visionkit.predict.tiling import Tiling
+from visionkit.result import Result
+
+
+def check_tiled(loaded: LoadedModel) -> None:
+    """Raises UsageError: the model cannot be judged by tiles."""
+    if loaded.model.task == "classify":
+        raise UsageError(f"{loaded.path} is a classifier, tiles are for detectors and segmenters; leave out --tile")
+    if wants_proposals(loaded.recipe):
+        raise UsageError(
+            f"{loaded.path} is a {loaded.recipe.model}, which is fed by proposals on whole images; leave out --tile"
+        )
+
+
+def tiled_rows(results: Iterator[tuple[ImageRecord, Result]]) -> list[dict[str, Any]]:
+    """COCO results rows, with the model's category ids."""
+    return [row for record, result in results for row in coco_rows(result, record.id)]
+
+
+def tiled_maps(results: Iterator[tuple[ImageRecord, Result]]) -> Iterator[NDArray[Any]]:
+    """Semantic maps u8 [H, W] of the model's labels."""
+    for _, result in results:
+        assert result.semantic is not None
+        yield result.semantic
+
+
+def tiled_results(
+    loaded: LoadedModel,
+    truth: AnnotatedImages,
+    tiling: Tiling,
+    *,
+    image_size: int,
+    batch: int,
+    iou: float | None,
+    device: torch.device,
+    amp: bool,
+    on_images: Callable[[int], None],
+) -> Iterator[tuple[ImageRecord, Result]]:
+    """Every image of a split with its result, under the thresholds that evaluation uses.
+
+    Args:
+        batch: tiles of an image that are run at once.
+        iou: NMS threshold; the model's own where None.
+        on_images: told how many images are through since it was last told.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    backend = TorchBackend(
+        loaded.model,
+        loaded.classes,
+        image_size=image_size,
+        device=device,
+        amp=amp,
+        name=loaded.name,
+        sha256=loaded.sha256,
+        exact=True,
+    )
+    for record in truth.images:
+        assert record.path is not None
+        image = LoadedImage(str(record.path), read_image(record.path))
+        ((_, result),) = detect_loaded(
+            backend,
+            [image],
+            score=EVALUATION_SCORE,
+            iou=iou,
+            max_det=EVALUATION_MAX_DET,
+            batch=batch,
+            tiling=tiling,
+        )
+        on_images(1)
+        yield record, result
