@@ -81,8 +81,8 @@ def test_two_processes_end_where_one_does(pair: Path, tiny_data: Path, tmp_path:
     result = visionkit.finetune(tiny_data, out=tmp_path / "alone", **tiny_settings(**SHARED))
     assert result is not None
     # Weight by weight small models are held to this in `tests/engine/distributed_checks.py`, and the gradients of parts
-    # of a batch to the whole's, with fixed statistics, in `tests/models/test_parts_of_a_batch.py`. Batch norms on maps of
-    # a few cells, as 32 px make them, divide by variances near 0 and enlarge what sums round differently.
+    # of a batch to the whole's, with fixed statistics, in `tests/models/test_parts_of_a_batch.py`. Batch norms on maps
+    # of a few cells, as 32 px make them, divide by variances near 0 and enlarge what sums round differently.
     mine, theirs = (
         json.loads((run / "metrics.jsonl").read_text().splitlines()[0]) for run in (pair, tmp_path / "alone")
     )
