@@ -63,6 +63,8 @@ def test_the_page_draws_itself(opened: Page) -> None:
         NAMES
     )
     assert opened.evaluate("document.querySelector('#curve-pr polyline') !== null")
+    # A heading, and a row for each slice: 3 sizes, 3 shapes, 3 of crowding, 2 positions.
+    assert opened.evaluate("document.querySelectorAll('#slices tr').length") == 12
     assert opened.errors == []
 
 

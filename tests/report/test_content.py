@@ -69,6 +69,7 @@ def test_the_rest_of_the_content() -> None:
     assert told["errors"]["missed"]["count"] == 1  # type: ignore[index]
     assert told["errors"]["class"]["count"] == 1  # type: ignore[index]
     assert told["per_class"]["cat"]["objects"] == 3  # type: ignore[index]
+    assert set(told["slices"]) == {"size", "shape", "crowding", "position"}
     json.dumps(told, allow_nan=False)  # raises where something is no JSON
 
 

@@ -14,6 +14,7 @@ from visionkit.metrics.coco_map import CocoScores
 from visionkit.metrics.detection_confusion import NOTHING, DetectionConfusion, detection_confusion
 from visionkit.metrics.errors import ErrorSplit, error_split
 from visionkit.metrics.operating_points import operating_curves
+from visionkit.metrics.slices import sliced_scores, slices_to_json
 from visionkit.report.outlines import mask_path
 from visionkit.report.thumbnails import Thumbnails
 
@@ -75,6 +76,7 @@ def detector_content(
             for kind, count in judgement.errors.counts.items()
         },
         "confusion": judgement.confusion.counts.tolist(),
+        "slices": slices_to_json(sliced_scores(truth, rows, task)),
         "calibration": None if calibration is None else calibration.to_json(),
         "shown_score": SHOWN_SCORE,
         "images": _images(truth, rows, judgement, task),

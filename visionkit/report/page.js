@@ -72,6 +72,17 @@ function showErrors() {
   }
 }
 
+function showSlices() {
+  const table = byId("slices");
+  table.append(element("tr", {}, ...["objects by", "", "AP", "AP50", "objects"].map((head) => element("th", { scope: "col" }, head))));
+  for (const [kind, rows] of Object.entries(data.slices)) {
+    Object.entries(rows).forEach(([name, row], place) => {
+      const cells = [place ? "" : kind, name, number(row.AP), number(row.AP50), row.objects];
+      table.append(element("tr", {}, ...cells.map((cell) => element("td", {}, String(cell)))));
+    });
+  }
+}
+
 // --- curves ----------------------------------------------------------------------------------------------------------
 
 const LEFT = 34, TOP = 10, WIDTH = 276, HEIGHT = 196;
@@ -290,6 +301,7 @@ function prepareViewer() {
 showNumbers();
 showClasses();
 showErrors();
+showSlices();
 prepareCurves();
 showConfusion();
 prepareFilters();
