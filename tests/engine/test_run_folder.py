@@ -10,14 +10,10 @@ from visionkit.engine.run_folder import RunFolder, numbered_folder
 from visionkit.errors import UsageError
 
 
-def test_a_new_folder_is_made_with_its_parents(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "a" / "b")
-    assert folder.root.is_dir()
-    assert folder.state == tmp_path / "a" / "b" / "state.pt"
-
-
-def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
-    assert RunFolder.create(tmp_path).root == tmp_path
+def test_an_empty_folder_is_free_and_so_is_none(tmp_path: Path) -> None:
+    RunFolder.check_free(tmp_path)
+    RunFolder.check_free(tmp_path / "a" / "b")
+    assert RunFolder(tmp_path / "a" / "b").state == tmp_path / "a" / "b" / "state.pt"
 
 
 @pytest.mark.parametrize("state", ["state.pt", "state.previous.pt"])
@@ -25,7 +21,7 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path, state: str) -> Non
     # A run killed between two states has only the previous one.
     (tmp_path / state).touch()
     with pytest.raises(UsageError) as error:
-        RunFolder.create(tmp_path)
+        RunFolder.check_free(tmp_path)
     assert str(error.value) == f"{tmp_path} already holds a run; use --resume {tmp_path} to go on, or another --out"
 
 
@@ -33,14 +29,14 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path, state: str) -> Non
 def test_a_folder_that_holds_anything_else_is_refused(tmp_path: Path, there: str) -> None:
     (tmp_path / there).touch()
     with pytest.raises(UsageError) as error:
-        RunFolder.create(tmp_path)
+        RunFolder.check_free(tmp_path)
     assert str(error.value) == f"{tmp_path} is not empty and nothing is overwritten; give another --out"
 
 
 def test_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine")
     with pytest.raises(UsageError, match="nothing is overwritten; give another --out"):
-        RunFolder.create(tmp_path / "run")
+        RunFolder.check_free(tmp_path / "run")
     assert (tmp_path / "run").read_text() == "mine"
 
 

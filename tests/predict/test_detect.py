@@ -12,7 +12,7 @@ import pytest
 from visionkit.classes import ClassTable
 from visionkit.errors import UsageError
 from visionkit.predict.backend import Backend, RawDetections
-from visionkit.predict.detect import LoadedImage, detect_images, detect_loaded, read_images
+from visionkit.predict.detect import LoadedImage, detect_loaded, read_images
 
 
 @dataclass
@@ -47,11 +47,17 @@ def never(path, error):
     raise AssertionError(f"{path} was skipped: {error}")
 
 
+def detect_files(backend, paths, on_skip, **options):
+    """The results alone of image files."""
+    pairs = detect_loaded(backend, read_images(paths, on_skip=on_skip), **options)
+    return (result for _, result in pairs)
+
+
 def test_boxes_come_back_in_original_pixels(photos):
     # 128 x 64 into 64 x 64: scale 0.5 to 64 x 32, 16 rows of grey above and below.
     # (16, 24, 48, 40) -> x: 16 / 0.5 = 32, 48 / 0.5 = 96; y: (24 - 16) / 0.5 = 16, (40 - 16) / 0.5 = 48.
     backend: Backend = ConstantBackend()
-    result = next(detect_images(backend, photos, on_skip=never))
+    result = next(detect_files(backend, photos, on_skip=never))
     np.testing.assert_allclose(result.boxes, [[32, 16, 96, 48], [0, 0, 128, 64]])
     assert (result.path, result.width, result.height) == (str(photos[0]), 128, 64)
     assert (result.model_name, result.model_sha256) == ("constant", "abc")
@@ -63,19 +69,19 @@ def test_boxes_come_back_in_original_pixels(photos):
 def test_a_box_is_clipped_and_one_in_the_padding_goes(photos):
     # Rows 0 to 16 are padding: (0, 0, 64, 24) keeps its lower 8 rows, 16 original pixels; (0, 0, 64, 10) is no box.
     backend = ConstantBackend(boxes=[[0, 0, 64, 10], [0, 0, 64, 24]])
-    result = next(detect_images(backend, photos, on_skip=never))
+    result = next(detect_files(backend, photos, on_skip=never))
     np.testing.assert_allclose(result.boxes, [[0, 0, 128, 16]])
     assert (result.scores.tolist(), result.labels.tolist()) == ([0.5], [0])
 
 
 def test_an_image_without_a_detection(photos):
-    result = next(detect_images(ConstantBackend(boxes=[], labels=[]), photos, on_skip=never))
+    result = next(detect_files(ConstantBackend(boxes=[], labels=[]), photos, on_skip=never))
     assert (len(result), result.boxes.shape) == (0, (0, 4))
 
 
 def test_batches_and_thresholds_reach_the_backend(photos):
     backend = ConstantBackend()
-    results = list(detect_images(backend, photos, on_skip=never, score=0.3, iou=0.5, max_det=7, batch=2))
+    results = list(detect_files(backend, photos, on_skip=never, score=0.3, iou=0.5, max_det=7, batch=2))
     assert [result.path for result in results] == [str(path) for path in photos]
     assert backend.asked == [((n, 64, 64, 3), np.uint8, 0.3, 0.5, 7) for n in (2, 1)]
 
@@ -84,7 +90,7 @@ def test_images_are_read_when_they_are_needed(photos):
     backend = ConstantBackend()
     seen = []
     paths = (seen.append(path) or path for path in photos)
-    results = detect_images(backend, paths, on_skip=never)
+    results = detect_files(backend, paths, on_skip=never)
     assert seen == []
     next(results)
     assert seen == photos[:1]
@@ -104,7 +110,7 @@ def test_a_broken_image_is_named_and_left_out(photos):
 
 def test_only_the_chosen_classes(photos):
     for names, labels in ((["car"], [0]), (["cat", "car"], [1, 0])):
-        result = next(detect_images(ConstantBackend(), photos, on_skip=never, classes=names))
+        result = next(detect_files(ConstantBackend(), photos, on_skip=never, classes=names))
         assert result.labels.tolist() == labels
 
 
@@ -132,7 +138,7 @@ def test_arrays_come_back_with_their_results():
 )
 def test_wrong_options_are_refused_at_the_call(options, message):
     with pytest.raises(UsageError) as error:
-        detect_images(ConstantBackend(), [], on_skip=never, **options)
+        detect_files(ConstantBackend(), [], on_skip=never, **options)
     assert str(error.value) == message
 
 

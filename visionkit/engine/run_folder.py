@@ -81,13 +81,6 @@ class RunFolder:
         return self.root / "log.txt"
 
     @classmethod
-    def create(cls, root: Path) -> RunFolder:
-        """A new run's folder. Raises as `check_free`."""
-        cls.check_free(root)
-        root.mkdir(parents=True, exist_ok=True)
-        return cls(root)
-
-    @classmethod
     def check_free(cls, root: Path) -> None:
         """Raises UsageError if something is there already: nothing is overwritten."""
         if root.exists() and (not root.is_dir() or any(root.iterdir())):

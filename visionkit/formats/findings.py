@@ -6,6 +6,7 @@ Or, where bad items are to be skipped, a line each, and the items left out.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -64,6 +65,12 @@ class Findings:
         how many more there are."""
         if self.errors and not self.skip_bad:
             raise DataError(f"{self.source}: {self._told()} | --skip-bad leaves them out")
+
+    def refuse_emptied(self, **sound: Sized) -> None:
+        """Raises DataError if there are errors and, of items by their name, such as `images`, none was left."""
+        for items, left in sound.items():
+            if self.errors and not left:
+                self.refuse_nothing_left(items)
 
     def refuse_nothing_left(self, items: str) -> NoReturn:
         """Raises DataError: of `items`, such as `images`, all were left out."""

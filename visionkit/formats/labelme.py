@@ -80,9 +80,7 @@ class LabelMeSplit(NamedTuple):
                     objects.append(annotation)
             images.append(replace(image, annotations=tuple(objects[before:])))
         findings.refuse_errors()
-        for items, sound in (("images", images), ("objects", objects)):
-            if findings.errors and not sound:
-                findings.refuse_nothing_left(items)
+        findings.refuse_emptied(images=images, objects=objects)
         if not images:
             raise DataError(f"{self.folder} has no LabelMe file, at least one is needed; add them or remove the folder")
         unlabelled = len(pictures.keys() - {file.stem for file in files} - {Path(i.file_name).stem for i in images})

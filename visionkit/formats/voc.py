@@ -93,9 +93,7 @@ class VocSplit(NamedTuple):
                     objects.append(annotation)
             images.append(replace(image, annotations=tuple(objects[before:])))
         findings.refuse_errors()
-        for items, sound in (("images", images), ("objects", objects)):
-            if findings.errors and not sound:
-                findings.refuse_nothing_left(items)
+        findings.refuse_emptied(images=images, objects=objects)
         if not images:
             raise DataError(f"{self.source} lists no images, at least one is needed; add them or name another dataset")
         return AnnotatedImages(classes, tuple(images), self.source, findings.remarks, tuple(findings.left_out))

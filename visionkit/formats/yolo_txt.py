@@ -84,9 +84,7 @@ class YoloSplit(NamedTuple):
             images.append(replace(image, annotations=tuple(objects[before:])))
         self._remark_unused(label_files, findings)
         findings.refuse_errors()
-        for items, sound in (("images", images), ("objects", objects)):
-            if findings.errors and not sound:
-                findings.refuse_nothing_left(items)
+        findings.refuse_emptied(images=images, objects=objects)
         if not images:
             named = ", ".join(map(str, self.sources))
             raise DataError(f"{self.file}: {named} holds no images, at least one is needed; correct the path")

@@ -41,34 +41,6 @@ class LoadedImage:
     number: int = 1
 
 
-def detect_images(
-    backend: Backend,
-    paths: Iterable[Path],
-    *,
-    on_skip: Callable[[Path, DataError], None],
-    score: float = 0.25,
-    iou: float | None = None,
-    max_det: int = 300,
-    classes: Sequence[str] | None = None,
-    batch: int = 1,
-    tiling: Tiling | None = None,
-) -> Iterator[Result]:
-    """What a model says of image files, one Result an image that can be read, in order.
-
-    Args:
-        on_skip: told the path and the reason of each image that cannot be read; the run goes on without it.
-        others: as for `detect_loaded`.
-
-    Raises:
-        UsageError: at the call, not at the first image; see `detect_loaded`.
-    """
-    images = read_images(paths, on_skip=on_skip)
-    pairs = detect_loaded(
-        backend, images, score=score, iou=iou, max_det=max_det, classes=classes, batch=batch, tiling=tiling
-    )
-    return (result for _, result in pairs)
-
-
 def read_images(paths: Iterable[Path], *, on_skip: Callable[[Path, DataError], None]) -> Iterator[LoadedImage]:
     """Read image files one by one; one that cannot be read is handed to `on_skip` with the reason, and left out."""
     for number, path in enumerate(paths, start=1):
