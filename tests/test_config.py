@@ -10,12 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from visionkit.backbones.names import BACKBONE_CHOICES
-from visionkit.config import (
+from visionkit.choices import (
     Choices,
-    Config,
-    ModelName,
     Origin,
-    Recipe,
     describe,
     flatten,
     parse_assignments,
@@ -23,6 +20,7 @@ from visionkit.config import (
     read_config_file,
     setting_names,
 )
+from visionkit.config import Config, ModelName, Recipe
 from visionkit.data.augment import PRESETS, AugmentSettings
 from visionkit.errors import ConfigError
 

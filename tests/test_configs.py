@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from visionkit.config import Choices, read_config_file
+from visionkit.choices import Choices, read_config_file
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "configs").glob("*.yaml"))

@@ -10,8 +10,9 @@ from torch import nn
 
 from visionkit.backbones.csp_light import CspLight
 from visionkit.build import BACKBONES, MODELS, build_model, load_model, save_model
+from visionkit.choices import Choices
 from visionkit.classes import ClassTable
-from visionkit.config import ActivationName, BoxLossName, Choices, ClassLossName, InitName, NormName, Recipe
+from visionkit.config import ActivationName, BoxLossName, ClassLossName, InitName, NormName, Recipe
 from visionkit.engine.checkpoint import load_weights, save_weights
 from visionkit.errors import ConfigError
 from visionkit.nn.activations import ACTIVATIONS, Maxout

@@ -15,7 +15,7 @@ from visionkit.advice.decision import Advice, Plan
 from visionkit.advice.thresholds import DIFFERENT
 from visionkit.api import strategy
 from visionkit.api.measured_advice import measured_advice
-from visionkit.config import read_config_file
+from visionkit.choices import read_config_file
 from visionkit.engine.checkpoint import load_weights
 from visionkit.errors import UsageError
 

@@ -12,8 +12,8 @@ import visionkit
 from visionkit.build import load_model
 from visionkit.bundled import files
 from visionkit.bundled.files import checksum_line
+from visionkit.choices import Choices, read_config_file
 from visionkit.cli import app
-from visionkit.config import Choices, read_config_file
 from visionkit.engine.checkpoint import load_weights, save_weights
 from visionkit.errors import CheckpointError, UsageError
 

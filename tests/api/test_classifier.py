@@ -18,8 +18,9 @@ import visionkit
 from visionkit.api.detect import detect
 from visionkit.api.training_run import FinetuneResult
 from visionkit.build import build_model, load_model, save_model
+from visionkit.choices import Choices
 from visionkit.classes import ClassTable
-from visionkit.config import Choices, Recipe
+from visionkit.config import Recipe
 from visionkit.engine.events import EpochDone, Event
 from visionkit.errors import CheckpointError, ConfigError, DataError, UsageError
 from visionkit.formats.layout import find_layout

@@ -11,7 +11,7 @@ from tiny import tiny_settings, write_blocks
 import visionkit
 from visionkit.api.datasets import find_dataset
 from visionkit.api.prepare import annotations_sha256
-from visionkit.config import read_config_file
+from visionkit.choices import read_config_file
 from visionkit.formats.layout import find_layout, read_split
 
 

@@ -14,8 +14,9 @@ from torch import Tensor
 import visionkit
 from visionkit.backbones.names import BACKBONE_CHOICES
 from visionkit.build import build_model, load_model, save_model
+from visionkit.choices import Choices, read_config_file
 from visionkit.classes import ClassTable
-from visionkit.config import Choices, Recipe, read_config_file
+from visionkit.config import Recipe
 from visionkit.data.augment import PRESETS
 from visionkit.engine.checkpoint import load_state, load_weights
 from visionkit.engine.events import EpochDone, Event, StepDone

@@ -11,8 +11,9 @@ from command_line import CommandLine
 import visionkit
 from tests.tiny import write_blocks
 from visionkit.build import build_model, load_model
+from visionkit.choices import Choices
 from visionkit.classes import ClassTable
-from visionkit.config import Choices, Recipe
+from visionkit.config import Recipe
 from visionkit.engine.events import Event, ImagesDone
 from visionkit.errors import ConfigError, UsageError
 

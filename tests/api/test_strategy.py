@@ -12,8 +12,9 @@ from torch import Tensor
 import visionkit
 from visionkit.api.strategy import compact, last_units
 from visionkit.build import build_model, load_model
+from visionkit.choices import Choices, read_config_file
 from visionkit.classes import ClassTable
-from visionkit.config import Choices, Recipe, read_config_file
+from visionkit.config import Recipe
 from visionkit.engine.checkpoint import load_state, load_weights
 from visionkit.errors import ConfigError, UsageError, VisionkitError
 from visionkit.types import Unit

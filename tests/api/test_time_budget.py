@@ -15,8 +15,8 @@ from visionkit.api import finetune as finetune_module
 from visionkit.api import time_budget
 from visionkit.api.prepare import prepare
 from visionkit.api.time_budget import FEW_IMAGES, _few_in_memory, fix_epochs, settle_length, spread_images
+from visionkit.choices import Choices, Origin
 from visionkit.classes import ClassTable
-from visionkit.config import Choices, Origin
 from visionkit.engine.checkpoint import load_state
 from visionkit.engine.events import Event, Saved
 from visionkit.engine.throughput import EpochEndTimes, StepTimes

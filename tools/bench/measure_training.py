@@ -27,7 +27,7 @@ import torch
 from visionkit.api.prepare import Prepared, batch_plan, prepare
 from visionkit.api.time_budget import PREFETCHED_BY_WORKER
 from visionkit.api.training_run import RunParts
-from visionkit.config import Choices, parse_assignments
+from visionkit.choices import Choices, parse_assignments
 from visionkit.data.growth import Growth
 from visionkit.engine.device import precision
 from visionkit.engine.run_folder import RunFolder

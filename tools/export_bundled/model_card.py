@@ -15,7 +15,8 @@ from agreement import Agreement
 
 from visionkit.build import LoadedModel
 from visionkit.bundled.files import NAME
-from visionkit.config import Recipe, flatten
+from visionkit.choices import flatten
+from visionkit.config import Recipe
 from visionkit.metrics.coco_map import CocoScores
 
 TEMPLATE = Path(__file__).with_name("MODEL_CARD.template.md")

@@ -13,7 +13,8 @@ from visionkit.api.finetune import finetune
 from visionkit.api.measured_advice import measured_advice
 from visionkit.api.prepare import open_run
 from visionkit.api.strategy import LOADED_RATE
-from visionkit.config import Choices, Config
+from visionkit.choices import Choices
+from visionkit.config import Config
 from visionkit.engine.events import Listener
 from visionkit.engine.run_folder import numbered_folder
 from visionkit.errors import UsageError

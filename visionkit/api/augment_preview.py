@@ -11,7 +11,7 @@ from typing import Any
 from visionkit.api.datasets import find_dataset, say_split
 from visionkit.api.prepare import Say
 from visionkit.api.training_samples import augment_settings, sample_sheet
-from visionkit.config import Choices, read_augment
+from visionkit.choices import Choices, read_augment
 from visionkit.data.augment import AugmentSettings
 from visionkit.data.augment_values import values_of
 from visionkit.data.dataset import DetectionDataset

@@ -11,7 +11,7 @@ import torch
 
 from visionkit.api.prepare import Prepared, Say
 from visionkit.api.training_samples import augment_settings
-from visionkit.config import Choices
+from visionkit.choices import Choices
 from visionkit.data.collate import collate
 from visionkit.data.dataset import DetectionDataset
 from visionkit.data.growth import STRIDE

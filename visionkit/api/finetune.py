@@ -16,7 +16,7 @@ from visionkit.api.shared_run import begun, require_shareable, speaking
 from visionkit.api.task_data import is_fitted
 from visionkit.api.time_budget import fix_epochs, settle_length
 from visionkit.api.training_run import FinetuneResult, run_training
-from visionkit.config import Choices, describe, parse_assignments, read_augment, read_config_file
+from visionkit.choices import Choices, describe, parse_assignments, read_augment, read_config_file
 from visionkit.engine.distributed import TorchProcesses, by_first, joined_processes
 from visionkit.engine.events import Listener
 from visionkit.engine.interruption import StopRequest

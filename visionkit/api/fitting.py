@@ -11,7 +11,7 @@ from visionkit.api.task_data import is_fitted, proposals_file, task_dataset, tra
 from visionkit.api.time_budget import spread_images
 from visionkit.api.training_run import FinetuneResult
 from visionkit.build import save_model
-from visionkit.config import Choices
+from visionkit.choices import Choices
 from visionkit.engine.device import has_bf16, precision
 from visionkit.engine.evaluate import EVALUATIONS
 from visionkit.engine.events import ImagesDone, Listener

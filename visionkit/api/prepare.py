@@ -20,7 +20,8 @@ from visionkit.api.weights import find_model
 from visionkit.backbone_transfer import BackboneTransfer, BackboneWeights, imagenet_weights, transfer_backbone
 from visionkit.build import DEFAULT_WEIGHTS, LoadedModel, build_model, load_model
 from visionkit.bundled.files import bundled_weights
-from visionkit.config import Choices, Config
+from visionkit.choices import Choices
+from visionkit.config import Config
 from visionkit.data.augment_values import in_words
 from visionkit.data.dataset import DetectionDataset
 from visionkit.data.loader import BatchPlan

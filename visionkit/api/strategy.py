@@ -15,7 +15,7 @@ import torch
 from visionkit.api.measured_advice import measured_advice
 from visionkit.backbone_transfer import BackboneWeights
 from visionkit.build import LoadedModel, Model
-from visionkit.config import Choices
+from visionkit.choices import Choices
 from visionkit.engine.events import Listener
 from visionkit.errors import UsageError
 from visionkit.formats.records import AnnotatedImages

@@ -18,7 +18,7 @@ from visionkit.api.prepare import Prepared, Say, batch_plan
 from visionkit.api.task_data import proposals_file, training_dataset
 from visionkit.api.training_run import RunParts
 from visionkit.api.training_samples import growth
-from visionkit.config import Choices, Origin
+from visionkit.choices import Choices, Origin
 from visionkit.data.growth import NO_GROWTH
 from visionkit.engine.distributed import TorchProcesses, by_first
 from visionkit.engine.run_folder import RunFolder
