@@ -1,4 +1,4 @@
-"""The maker of the bundled files: half precision, agreement of two backends, model card; the whole where ONNX is."""
+"""The maker of the bundled files: half precision, model card; the whole where ONNX is."""
 
 import json
 import subprocess
@@ -6,7 +6,6 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from tiny import TinyRun
@@ -18,11 +17,11 @@ from visionkit.config import Recipe
 from visionkit.engine.checkpoint import load_weights, save_weights
 from visionkit.engine.settings import TrainSettings
 from visionkit.errors import VisionkitError
-from visionkit.predict.backend import RawDetections
+from visionkit.exporting.certificate import Certificate
+from visionkit.exporting.parity import FP32
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "export_bundled"))
 
-from agreement import Agreement, compare
 from half_precision import write_half
 from model_card import Facts, model_card, training_command
 
@@ -55,59 +54,6 @@ def test_numbers_beyond_half_precision_are_refused(tiny_run: TinyRun, tmp_path: 
     assert not (tmp_path / "half.safetensors").exists()
 
 
-# Agreement ------------------------------------------------------------------------------------------------------------
-
-
-class Altered:
-    """The model's own decisions, changed."""
-
-    def __init__(self, own: list[RawDetections], *, shift: float = 0.0, score: float = 0.0, drop: int = 0) -> None:
-        self.found = [RawDetections(r.boxes[drop:] + shift, r.scores[drop:] + score, r.labels[drop:]) for r in own]
-
-    def run(self, images: np.ndarray, *, score: float, iou: float, max_det: int) -> list[RawDetections]:
-        return self.found
-
-
-@pytest.mark.parametrize(
-    ("change", "agree"),
-    [
-        ({}, True),
-        ({"shift": 0.05, "score": 5e-4}, True),  # within 0.1 px and 0.001
-        ({"shift": 0.2}, False),
-        ({"score": 0.01}, False),
-        ({"drop": 1}, False),
-    ],
-)
-def test_two_backends_agree_within_float_noise(
-    change: dict[str, float], agree: bool, tiny_run: TinyRun, tiny_data: Path
-) -> None:
-    from visionkit.imaging.reader import read_image
-
-    image = read_image(tiny_data / "images" / "train_0.png")
-    squares = np.zeros((1, 64, 64, 3), np.uint8)
-    squares[0, : image.shape[0]] = image
-    loaded = load_model(tiny_run.result.best)
-    detector = visionkit.load(tiny_run.result.best, device="cpu", threads=1)
-    detector.backend.amp = False
-    own = detector.backend.run(squares, score=0.05, iou=0.7, max_det=300)
-    assert len(own[0].boxes) > 0
-    found = compare(loaded, Altered(own, **change), squares)
-    assert (found.images, found.decisions) == (1, len(own[0].boxes))
-    assert (found.unmatched == 0) == agree
-    if agree:
-        found.require()
-        assert found.pixels == pytest.approx(change.get("shift", 0), abs=1e-4)
-        assert found.score == pytest.approx(change.get("score", 0), abs=1e-6)
-    else:
-        with pytest.raises(VisionkitError, match="the ONNX graph must say what the model says"):
-            found.require()
-
-
-def test_nothing_to_compare_is_no_agreement() -> None:
-    with pytest.raises(VisionkitError, match="0 detections in 4 images"):
-        Agreement(images=4, decisions=0, unmatched=0, pixels=0, score=0).require()
-
-
 # The card -------------------------------------------------------------------------------------------------------------
 
 
@@ -122,9 +68,28 @@ def test_the_command_names_what_is_not_the_default() -> None:
 
 def test_the_card_says_what_was_measured(tiny_run: TinyRun, tiny_data: Path) -> None:
     scores = visionkit.evaluate(tiny_run.result.best, tiny_data, threads=1, workers=0)
-    agreement = Agreement(images=4, decisions=9, unmatched=0, pixels=2e-5, score=3e-7)
+    certificate = Certificate(
+        model="yolo/csp-light",
+        weights_sha256="",
+        export_sha256="",
+        runtime="ONNX Runtime",
+        precision="fp32",
+        on="the val split",
+        real=True,
+        images=4,
+        facts={
+            "detections_of_model": 9,
+            "unmatched": 0,
+            "smallest_iou": 0.99987,
+            "largest_score_difference": 3e-7,
+        },
+        metrics={"AP": (0.25, 0.25)},
+        calibration=None,
+        tolerance=FP32,
+        complaints=(),
+    )
     loaded = load_model(tiny_run.result.best)
-    facts = Facts.of(loaded, scores, scores, agreement, tiny_data, ("visionkit finetune --data here",))
+    facts = Facts.of(loaded, scores, scores, certificate, tiny_data, ("visionkit finetune --data here",))
     facts.contents["val"]["licenses"] = [{"id": 4, "name": "Attribution License"}]
     facts.contents["val"]["images"][0]["license"] = 4
     card = model_card(facts)
@@ -136,7 +101,10 @@ def test_the_card_says_what_was_measured(tiny_run: TinyRun, tiny_data: Path) -> 
     assert f"- The weakest classes, by AP: {ordered[-1]} ({scores.per_class[ordered[-1]].AP:.3f}), " in card
     assert "Of the 14 images, 1 have their licence recorded: 1 Attribution License." in card
     assert "    visionkit finetune --data here" in lines
-    assert "9 detections in 4 images: corners agree to 2e-05 px" in card
+    assert (
+        "The graph says what the model says: 9 detections in 4 images, 0 of both sides without a counterpart; boxes "
+        "overlap by at least 0.9999, scores differ by at most 3e-07; AP 0.250 and 0.250."
+    ) in card
     assert str(tiny_data) not in card
     assert "$" not in card
 
@@ -149,7 +117,7 @@ def test_the_card_says_what_was_measured(tiny_run: TinyRun, tiny_data: Path) -> 
 )
 def test_from_a_run_to_the_files_in_the_box(tiny_run: TinyRun, tiny_data: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(TOOL), str(tiny_run.result.best), "--data", str(tiny_data), "--out", str(tmp_path)]
-    done = subprocess.run([*command, "--images", "2"], capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     names = {"general-photos-v0.safetensors", "general-photos-v0.onnx", "MODEL_CARD.md"}

@@ -2,7 +2,7 @@
 
     .venv/bin/python tools/export_bundled RUN/best.safetensors --data general-photos
 
-Needs onnx, onnxscript and onnxruntime beside visionkit. Nothing is written unless the graph agrees with the model.
+Needs visionkit's extra `export`. Nothing is written unless the graph agrees with the model on all of the val split.
 """
 
 from __future__ import annotations
@@ -15,30 +15,29 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from agreement import Agreement, compare
 from half_precision import write_half
 from model_card import Facts, model_card
-from onnx_graph import OnnxBackend, write_onnx
 
 import visionkit
-from visionkit.build import LoadedModel, load_model
+from visionkit.build import load_model
 from visionkit.bundled import files
 from visionkit.bundled.files import checksum_line
 from visionkit.errors import VisionkitError
-from visionkit.formats.layout import find_layout, read_split
-from visionkit.imaging.letterbox import letterbox
-from visionkit.imaging.reader import read_image
+from visionkit.exporting.certificate import Certificate
 
 LARGEST = 16_000_000  # bytes of weights, graph and card together
 
 
-def agreement_on(loaded: LoadedModel, graph: Path, data: Path, count: int) -> Agreement:
-    """How well the graph's decisions agree with the model's on the first images of the val split."""
-    records = read_split(find_layout(data), "val").images[:count]
-    side = loaded.recipe.imgsz
-    squares = [letterbox(read_image(record.path), side)[0] for record in records if record.path is not None]
-    return compare(loaded, OnnxBackend(graph), np.stack(squares))
+def exported(weights: Path, data: Path, graph: Path) -> Certificate:
+    """Write the graph, and say how it agrees with the model.
+
+    Raises:
+        VisionkitError: it does not.
+    """
+    try:
+        return visionkit.export(weights, data=data, out=graph).certificate
+    except VisionkitError as error:
+        raise VisionkitError(f"{str(error).rpartition('; ')[0] or error}; nothing is written") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,9 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     top.add_argument("weights", type=Path, help="best.safetensors of a run")
     top.add_argument("--data", type=Path, required=True, help="the folder it was trained on, general-photos")
-    top.add_argument(
-        "--images", type=int, default=16, help="of its val split, on which the graph must agree (%(default)s)"
-    )
     top.add_argument("--command", action="append", default=[], help="that trained it, in order; else from its recipe")
     top.add_argument("--out", type=Path, default=files.FOLDER, help="(%(default)s)")
     given = top.parse_args(arguments)
@@ -60,12 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         write_half(given.weights, weights)
         loaded = load_model(weights)
-        write_onnx(loaded, graph)
-        agreement = agreement_on(loaded, graph, given.data, given.images)
-        print(agreement.sentence())
-        agreement.require()
+        certificate = exported(weights, given.data, graph)
+        print(certificate.table())
         scores, full = (visionkit.evaluate(path, given.data) for path in (weights, given.weights))
-        facts = Facts.of(loaded, scores, full, agreement, given.data, tuple(given.command))
+        facts = Facts.of(loaded, scores, full, certificate, given.data, tuple(given.command))
         card.write_text(model_card(facts), encoding="utf-8")
         written = (weights, graph, card)
         size = sum(path.stat().st_size for path in written)

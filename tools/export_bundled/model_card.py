@@ -11,12 +11,11 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from agreement import Agreement
-
 from visionkit.build import LoadedModel
 from visionkit.bundled.files import NAME
 from visionkit.choices import flatten
 from visionkit.config import Recipe
+from visionkit.exporting.certificate import Certificate
 from visionkit.metrics.coco_map import CocoScores
 
 TEMPLATE = Path(__file__).with_name("MODEL_CARD.template.md")
@@ -38,7 +37,7 @@ class Facts:
     loaded: LoadedModel
     scores: CocoScores
     full: CocoScores
-    agreement: Agreement
+    certificate: Certificate
     commands: tuple[str, ...]
     contents: Mapping[str, Any]
 
@@ -48,13 +47,13 @@ class Facts:
         loaded: LoadedModel,
         scores: CocoScores,
         full: CocoScores,
-        agreement: Agreement,
+        certificate: Certificate,
         data: Path,
         commands: tuple[str, ...],
     ) -> Facts:
         annotations = {split: data / "annotations" / f"{split}.json" for split in ("train", "val")}
         contents = {split: json.loads(path.read_text(encoding="utf-8")) for split, path in annotations.items()}
-        return cls(loaded, scores, full, agreement, commands or (training_command(loaded.recipe),), contents)
+        return cls(loaded, scores, full, certificate, commands or (training_command(loaded.recipe),), contents)
 
 
 def training_command(recipe: Recipe) -> str:
@@ -95,7 +94,7 @@ def model_card(facts: Facts) -> str:
         "failures": "\n".join(_failures(scores)),
         "commands": "\n".join(f"    {command}" for command in facts.commands),
         "recipe": _recipe_words(loaded),
-        "agreement": facts.agreement.sentence(),
+        "agreement": _agreement_words(facts.certificate),
     }
     values |= {name: _score(getattr(scores, name)) for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")}
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
@@ -107,6 +106,17 @@ def _recipe_words(loaded: LoadedModel) -> str:
         f"Epoch {loaded.scores.get('epoch', '?')} of {settings.epochs}, the best; images at {recipe.imgsz} px in "
         f"batches of {settings.batch * settings.accumulate}, {settings.optimizer} at learning rate {settings.lr:g}, "
         f"seed {settings.seed}. The weights are a running average over the training."
+    )
+
+
+def _agreement_words(certificate: Certificate) -> str:
+    """How the graph agrees with the model."""
+    facts = certificate.facts
+    ours, theirs = certificate.metrics["AP"]
+    return (
+        f"{facts['detections_of_model']} detections in {certificate.images} images, {facts['unmatched']} of both sides "
+        f"without a counterpart; boxes overlap by at least {facts['smallest_iou']:.4f}, scores differ by at most "
+        f"{facts['largest_score_difference']:.1g}; AP {_score(ours)} and {_score(theirs)}"
     )
 
 

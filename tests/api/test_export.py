@@ -1,0 +1,179 @@
+"""`visionkit.export`: the graph, its certificate, and what is refused."""
+
+import json
+import shutil
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from tiny import TinyRun
+
+import visionkit
+from visionkit.api import export as job
+from visionkit.errors import UsageError, VisionkitError
+from visionkit.exporting.onnx_file import write_onnx
+
+ONNX = pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")), reason="ONNX is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy in a folder of its own: exports lie beside it."""
+    path = tmp_path_factory.mktemp("weights") / "mine.safetensors"
+    shutil.copy(tiny_run.result.best, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(weights: Path, tiny_data: Path) -> job.Exported:
+    return visionkit.export(weights, data=tiny_data, threads=1)
+
+
+@pytest.fixture
+def quick(exported: job.Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracing takes seconds: the graph that was written already is taken."""
+    monkeypatch.setattr(job, "write_onnx", lambda model, card, path: shutil.copy(exported.path, path))
+
+
+@ONNX
+def test_the_graph_lies_beside_the_weights_and_scores_the_same(
+    exported: job.Exported, weights: Path, tiny_data: Path
+) -> None:
+    assert exported.path == weights.with_name("mine.onnx")
+    assert exported.size == exported.path.stat().st_size
+    assert exported.certificate_path == weights.with_name("mine.certificate.json")
+    assert {path.name for path in weights.parent.iterdir()} == {weights.name, "mine.onnx", "mine.certificate.json"}
+    said = json.loads(exported.certificate_path.read_text())
+    assert said == exported.certificate.to_json()
+    assert str(weights.parent) not in json.dumps(said)
+    scores = visionkit.evaluate(weights, tiny_data, amp=False, threads=1, workers=0)
+    assert said["metrics"]["AP"]["model"] == scores.AP
+    assert said["metrics"]["AP"]["export"] == pytest.approx(scores.AP, abs=1e-6)
+    assert said["passed"]
+    assert (said["images"], said["real"], said["precision"]) == (4, True, "fp32")
+    assert said["facts"]["matched"] > 0
+    assert said["facts"]["unmatched"] == 0
+    # The runtime that has no torch finds what PyTorch finds.
+    image = tiny_data / "images" / "val_0.png"
+    ours = visionkit.load(weights, device="cpu", threads=1, exact=True).detect(image)[0]
+    theirs = visionkit.load(exported.path, threads=1).detect(image)[0]
+    assert len(theirs) == len(ours) > 0
+    assert theirs.boxes == pytest.approx(ours.boxes, abs=0.01)
+
+
+@ONNX
+@pytest.mark.usefixtures("quick")
+def test_without_data_it_is_compared_on_pictures_and_says_which(weights: Path, tiny_data: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    of_images = visionkit.export(weights, images=tiny_data / "images", out=tmp_path / "a.onnx", threads=1)
+    # Every other one of 16: the others are for INT8.
+    assert (of_images.certificate.on, of_images.certificate.images) == ("images of images", 8)
+    assert of_images.certificate.real
+    assert of_images.certificate.metrics == {}
+    rendered = visionkit.export(weights, out=tmp_path / "b.onnx", threads=1, say=lines.append)
+    assert rendered.certificate.on == "pictures that visionkit renders, not real ones"
+    assert not rendered.certificate.real
+    # It knows red and blue blocks, and is sure of nothing here: what it is most sure of is compared.
+    assert 0 < rendered.certificate.facts["least_score"] < 0.05
+    assert rendered.certificate.facts["detections_of_model"] > 0
+    assert "No --data or --images given: comparing on pictures that visionkit renders, which are not real" in lines
+
+
+@ONNX
+@pytest.mark.usefixtures("quick")
+def test_eight_bits_are_measured_on_the_train_split(weights: Path, tiny_data: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    try:
+        found = visionkit.export(
+            weights, int8=True, data=tiny_data, out=tmp_path / "a.onnx", threads=1, say=lines.append
+        ).certificate.to_json()
+    except VisionkitError:  # a model of ten pictures may lose more than it may: what was measured counts here
+        found = json.loads((tmp_path / "a.out-of-tolerance.certificate.json").read_text())
+    assert found["precision"] == "int8"
+    assert found["calibration"] == "up to 128 images of the train split of data"
+    assert f"Measuring ranges on {found['calibration']}" in lines
+    assert found["facts"]["largest_score_difference"] > 1e-4
+    assert found["metrics"]["AP"]["export"] == pytest.approx(found["metrics"]["AP"]["model"], abs=0.2)
+    assert found["tolerance"] == {"unmatched": 0.1, "score": None, "iou": None, "metric": 0.01}
+
+
+@ONNX
+@pytest.mark.usefixtures("quick")
+def test_a_graph_out_of_tolerance_is_kept_under_a_name_that_says_so(
+    weights: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "FP32", replace(job.FP32, iou=1.1))  # more than equal
+    with pytest.raises(VisionkitError) as error:
+        visionkit.export(weights, data=tiny_data, out=tmp_path / "a.onnx", threads=1)
+    kept = tmp_path / "a.out-of-tolerance.onnx"
+    assert str(error.value).startswith("the export does not say what its model says (matched boxes overlap by only ")
+    assert str(error.value).endswith(f"; it is kept as {kept}")
+    assert error.value.exit_code == 1
+    assert "OUT OF TOLERANCE: matched boxes overlap" in error.value.__notes__[0]
+    assert {path.name for path in tmp_path.iterdir()} == {kept.name, "a.out-of-tolerance.certificate.json"}
+    assert not json.loads((tmp_path / "a.out-of-tolerance.certificate.json").read_text())["passed"]
+
+
+@ONNX
+def test_a_graph_of_other_weights_is_found_out(
+    weights: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(model: object, card: object, path: Path) -> None:
+        from visionkit.build import load_model
+
+        other = load_model(weights).model
+        for name, parameter in other.named_parameters():
+            if "side_predictors" in name:
+                parameter.data *= 0.9
+        write_onnx(other, card, path)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(job, "write_onnx", wrong)
+    with pytest.raises(VisionkitError, match="the export does not say what its model says"):
+        visionkit.export(weights, data=tiny_data, out=tmp_path / "a.onnx", threads=1)
+
+
+def test_options_that_are_off_are_refused_before_any_work(weights: Path, tmp_path: Path) -> None:
+    for options, words in (
+        ({"format": "tflite"}, "there is no format 'tflite' to export to; choose one of onnx, openvino"),
+        (
+            {"data": "a", "images": "b"},
+            "--data and --images both say what to compare on, one of them does; leave out --images",
+        ),
+        (
+            {"int8": True},
+            "INT8 is measured on pictures such as the model will see; give them by --data or --images",
+        ),
+    ):
+        with pytest.raises(UsageError) as error:
+            visionkit.export(weights, **options)
+        assert str(error.value) == words
+
+
+@ONNX
+def test_the_file_to_write_must_be_new_and_named_as_it_is(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "there.onnx").touch()
+    (tmp_path / "b.certificate.json").touch()
+    (tmp_path / "c.out-of-tolerance.onnx").touch()
+    for name, words in (
+        ("there.onnx", f"{tmp_path}/there.onnx exists and nothing is overwritten; give another --out"),
+        ("b.onnx", f"{tmp_path}/b.certificate.json exists and nothing is overwritten; give another --out"),
+        ("c.onnx", f"{tmp_path}/c.out-of-tolerance.onnx exists and nothing is overwritten; give another --out"),
+        ("a.pt", f"{tmp_path}/a.pt is not named .onnx, as onnx files are; name it {tmp_path}/a.onnx"),
+        ("no/a.onnx", f"folder {tmp_path}/no does not exist, the export is written to it; make it first"),
+    ):
+        with pytest.raises(UsageError) as error:
+            visionkit.export(weights, out=tmp_path / name)
+        assert str(error.value) == words
+
+
+def test_what_scores_are_worth_goes_along(weights: Path) -> None:
+    from visionkit.build import load_model
+    from visionkit.score_map import ScoreMap, score_map_of
+
+    loaded = load_model(weights)
+    assert "calibration" not in job.card_of(loaded)
+    calibrated = replace(loaded, score_map=ScoreMap("temperature", scale=0.5))
+    assert score_map_of(job.card_of(calibrated)) == calibrated.score_map
