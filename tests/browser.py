@@ -65,7 +65,7 @@ class Page:
 
     def press(self, key: str) -> None:
         """A key, such as `ArrowRight`, `Escape` or `Enter`."""
-        codes = {"ArrowLeft": 37, "ArrowRight": 39, "Escape": 27, "Enter": 13}
+        codes = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Escape": 27, "Enter": 13}
         more: dict[str, Any] = {"windowsVirtualKeyCode": codes[key]} | ({"text": "\r"} if key == "Enter" else {})
         self._call("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, **more)
         self._call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key)

@@ -1,0 +1,182 @@
+"""The application: one model behind a few addresses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from visionkit.errors import DataError, UsageError
+from visionkit.predict.backend import Backend
+from visionkit.predict.colours import Colour, class_colour, text_colour
+from visionkit.predict.json_writer import json_line
+from visionkit.result import Result, Task, result_schema
+from visionkit.serve.batching import Asked, Batcher, ask
+from visionkit.serve.documentation import DESCRIPTION, HEALTH, MODELS, answers, question_body
+from visionkit.serve.limits import USUAL, Limits
+from visionkit.serve.memory import keep_giving_back
+from visionkit.serve.pages import add_pages
+from visionkit.serve.questions import read_question
+from visionkit.serve.refusals import RefusedError, refusal_response
+from visionkit.serve.sample import sample_for
+from visionkit.serve.uploads import BoundedUploads
+from visionkit.version import __version__
+
+NOSNIFF = {"X-Content-Type-Options": "nosniff"}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The model that answers.
+
+    Args:
+        weights: what `--weights` of a command would be to get it, told to whoever asks: a name, never a path.
+    """
+
+    backend: Backend
+    task: Task
+    weights: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.backend.name,
+            "task": self.task,
+            "weights": self.weights,
+            "sha256": self.backend.sha256,
+            "image_size": self.backend.image_size,
+            "classes": [
+                {
+                    "label": label,
+                    "category_id": row["id"],
+                    "name": row["name"],
+                    "colour": _hex(class_colour(label)),
+                    "ink": _hex(text_colour(class_colour(label))),
+                }
+                for label, row in enumerate(self.backend.classes.to_json())
+            ],
+        }
+
+
+def make_app(
+    served: Served,
+    *,
+    limits: Limits = USUAL,
+    sample: Callable[[], bytes] | None = None,
+    on_error: Callable[[Exception], None] = lambda error: None,
+) -> FastAPI:
+    """The ASGI application that answers for a model; it keeps two threads from startup to shutdown.
+
+    Args:
+        sample: makes the image file that the page offers; one that suits the model's classes where None.
+        on_error: told of each error that is the server's own, which clients are not told.
+    """
+    batcher = Batcher(served.backend, limits)
+
+    @asynccontextmanager
+    async def running(_app: FastAPI) -> AsyncIterator[None]:
+        batcher.start()
+        tidying = asyncio.create_task(keep_giving_back())
+        try:
+            yield
+        finally:
+            tidying.cancel()
+            await asyncio.to_thread(batcher.stop)
+
+    app = FastAPI(
+        title="visionkit serve",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,  # FastAPI's own page loads scripts from elsewhere
+        redoc_url=None,
+        lifespan=running,
+        # Else it would report, since 0.165 or so, to whatever the variables OTEL_* name.
+        telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
+    )
+    app.add_middleware(BoundedUploads, limits=limits, on_error=on_error)
+    app.add_exception_handler(HTTPException, _nothing_there)
+
+    @app.post(
+        "/v1/detect",
+        summary="What a picture shows",
+        description="One picture, as a file of a form or in base64. Pictures of requests that come together are "
+        "looked at together.",
+        responses=answers("What the model sees, schema `visionkit.result/1`.", result_schema(), refusals=True),
+        openapi_extra={"requestBody": question_body()},
+        response_model=None,
+    )
+    async def detect(request: Request) -> Response:
+        question = await read_question(request, limits)
+        _check_asked(served.backend, question.asked)
+        result = await _answer(batcher.submit(*question), limits)
+        # Masks of a large picture are long: others are answered meanwhile.
+        line = await asyncio.to_thread(json_line, result)
+        return Response(line, media_type="application/json", headers=NOSNIFF)
+
+    @app.get(
+        "/v1/models",
+        summary="The model, its classes and the server's limits",
+        responses=answers("One model, with its classes in the order of labels.", MODELS),
+        response_model=None,
+    )
+    async def models() -> Response:
+        taken = {"upload_bytes": limits.upload_bytes, "pixels": limits.pixels, "upload_seconds": limits.upload_seconds}
+        return JSONResponse({"models": [served.to_json()], "limits": taken}, headers=NOSNIFF)
+
+    @app.get(
+        "/healthz",
+        summary="Whether pictures are taken",
+        responses=answers("They are.", HEALTH) | {503: answers("They are not.", HEALTH)[200]},
+        response_model=None,
+    )
+    async def healthz() -> Response:
+        alive = batcher.alive
+        return JSONResponse({"status": "ok" if alive else "ending", **batcher.counts}, 200 if alive else 503)
+
+    add_pages(app, sample or sample_for(served.backend.classes))
+    return app
+
+
+def _check_asked(backend: Backend, asked: Asked) -> None:
+    """Raises RefusedError where the model cannot be asked for it; a picture in a batch would only find out late."""
+    try:
+        ask(backend, [], asked)
+    except UsageError as error:
+        raise RefusedError("bad_option", str(error)) from None
+
+
+async def _answer(answer: Future[Result], limits: Limits) -> Result:
+    """The result, or a RefusedError where the picture is broken or has waited too long."""
+    try:
+        async with asyncio.timeout(limits.answer_seconds):
+            return await asyncio.wrap_future(answer)
+    except TimeoutError:
+        raise RefusedError(
+            "busy",
+            f"the picture had no answer within {limits.answer_seconds:g} seconds, which is all it waits; come again",
+            retry_after=5,
+        ) from None
+    except DataError as error:
+        raise RefusedError("bad_image", str(error)) from None
+
+
+async def _nothing_there(_request: Request, error: Exception) -> Response:
+    """The router's own refusals, told as all others are."""
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        response = refusal_response(
+            RefusedError("not_allowed", f"this address answers {allowed} only; /docs says how it is used")
+        )
+        response.headers["Allow"] = allowed
+        return response
+    return refusal_response(RefusedError("not_found", "nothing is at this address; /docs lists those that there are"))
+
+
+def _hex(colour: Colour) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
