@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from browser import Page, browser
 from coco_referee import Rows, detection
+from pycocotools import mask as coco_mask
 
 from visionkit.classes import ClassTable
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
@@ -127,4 +129,31 @@ def test_nothing_is_wider_than_a_phone(tmp_path: Path) -> None:
         for dark in (False, True):
             page.open((tmp_path / "report.html").as_uri(), width=390, height=800, dark=dark)
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.errors == []
+
+
+def test_masks_lie_on_the_pictures(tmp_path: Path) -> None:
+    with browser(tmp_path) as page:
+        truth, found = case(tmp_path, images=6)
+        outline = [[20, 20, 80, 20, 80, 70, 20, 70]]
+        images = tuple(
+            replace(image, annotations=tuple(replace(a, segmentation=outline) for a in image.annotations))
+            for image in truth.images
+        )
+        truth = replace(truth, images=images)
+        runs = coco_mask.merge(coco_mask.frPyObjects(outline, 120, 160))
+        masked = [{**row, "segmentation": {"size": [120, 160], "counts": runs["counts"].decode()}} for row in found]
+        scores = coco_scores(truth, masked, "segm", intervals=True)
+        content = detector_content("masks", truth, masked, scores, "segm")
+        write_report(tmp_path / "report.html", content)
+        page.open((tmp_path / "report.html").as_uri())
+        # An object an image, and a detection in the four whose number 3 does not divide.
+        assert page.evaluate("document.querySelectorAll('.card path.mask').length") == 6 + 4
+        page.click(".card")
+        page.wait_for("document.getElementById('viewer').open")
+        area = "[...document.querySelectorAll('#viewer-picture path.mask')].map(e => e.getBBox().width)"
+        assert all(abs(width - 60) <= 2 for width in page.evaluate(area))
+        page.click("#show-truth")
+        page.click("#show-found")
+        assert page.evaluate("document.querySelectorAll('#viewer-picture path').length") == 0
         assert page.errors == []

@@ -36,7 +36,7 @@ class Diagnosis:
 
     Args:
         words: what was looked at.
-        findings: of all files; those a model doubts come last, the surest first.
+        findings: of all files; those a model doubts come last, the most telling first.
         repaired_to: the folder of the repaired copy; None without one.
         changed: rows that the repair rewrote or removed.
     """
@@ -201,7 +201,7 @@ def _write_repaired(layout: DatasetLayout, examinations: Mapping[str, Examinatio
 def _doubts(
     weights: str | Path, layout: DatasetLayout, split: str, device: str, threads: int, listen: Listener
 ) -> list[Finding]:
-    """What a model doubts, the `SUSPICIOUS_SHOWN` surest of a split."""
+    """What a model doubts, the `SUSPICIOUS_SHOWN` most telling of a split."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "predictions.json"
         evaluate(

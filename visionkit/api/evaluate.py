@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from visionkit.api.box_pictures import draw_comparisons
 from visionkit.api.datasets import find_dataset, say_split
+from visionkit.api.detection_scores import Beside, score_detections
 from visionkit.api.map_pictures import drawn_maps
-from visionkit.api.report import report_detections, with_images_in
+from visionkit.api.report import report_maps
 from visionkit.api.task_data import says_masks, task_dataset, task_images, task_layout
 from visionkit.api.tiled_evaluation import check_tiled, tiled_maps, tiled_results, tiled_rows
 from visionkit.api.weights import find_model
-from visionkit.build import LoadedModel
+from visionkit.build import LoadedModel, save_calibrated
 from visionkit.classes import ClassMatch, ClassTable, in_brackets, match_classes
 from visionkit.data.loader import BatchLoader, evaluation_loader
 from visionkit.data.views import EvaluationView, Samples
@@ -29,16 +32,17 @@ from visionkit.formats.coco import read_coco
 from visionkit.formats.coco_results import read_results, write_results
 from visionkit.formats.layout import read_split
 from visionkit.formats.records import AnnotatedImages
-from visionkit.imaging.reader import read_image
 from visionkit.metrics.classification import classification_scores
 from visionkit.metrics.coco_columns import check_task
-from visionkit.metrics.coco_map import CocoScores, Task, coco_scores
+from visionkit.metrics.coco_map import CocoScores, Task
+from visionkit.metrics.mean_iou import SegmentationScores
+from visionkit.metrics.score_calibration import fit_score_map
 from visionkit.metrics.task_scores import TaskScores
-from visionkit.predict.drawing import draw_comparison
 from visionkit.predict.tiling import chosen_tiling
-from visionkit.predict.writers import OutputNames, save_picture
+from visionkit.report.map_content import SeenMaps
 from visionkit.report.page import check_report
-from visionkit.result import Result
+
+PICTURES = 10
 
 
 def evaluate(
@@ -61,6 +65,10 @@ def evaluate(
     save_predictions: str | Path | None = None,
     pictures: str | Path | None = None,
     report: str | Path | None = None,
+    referee: bool = False,
+    voc: bool = False,
+    slices: bool = False,
+    calibrate: str | Path | None = None,
     skip_bad: bool = False,
     on_skip: Callable[[str], None] = lambda line: None,
     listen: Listener = lambda event: None,
@@ -91,7 +99,14 @@ def evaluate(
         save_predictions: where to write the detections as COCO results; of detectors alone.
         pictures: folder for pictures of the first images, truth on the left, detections on the right, or the maps of a
             segmenter and then their errors; not of classifiers.
-        report: an HTML file, which gets numbers, curves, confusion and all images, worst first; of detectors alone.
+        report: an HTML file, which gets numbers, confusion and all images, worst first, with what is true and what was
+            said; of detectors curves and kinds of mistakes too; not of classifiers.
+        referee: give pycocotools' numbers too, and whether ours are equal to the last bit; of detectors alone, as all
+            that follow.
+        voc: give PASCAL VOC's AP of boxes too, by 11 points and by area.
+        slices: give AP by size, shape, crowding and position of objects too.
+        calibrate: a new weights file, which gets the model and a map of its scores to the share of detections that are
+            right, fitted on this split; `detect` then says each detection's confidence beside its score.
         skip_bad: leave items in error out of the data instead of refusing it.
         on_skip: told those items, a line each.
 
@@ -101,7 +116,8 @@ def evaluate(
     """
     check_task(task)
     _check_values(batch, iou)
-    _check_free(save_predictions, report)
+    beside = Beside(referee, voc, slices, None if report is None else Path(report))
+    _check_free(save_predictions, report, calibrate)
     tiling = chosen_tiling(tile, overlap)
     # Masks are asked of a model that says them.
     model_asked = "mask-rcnn" if task == "segm" else None
@@ -111,7 +127,7 @@ def evaluate(
             f"{loaded.path} is a {loaded.recipe.model}, task segm compares masks of objects; use task bbox"
         )
     of_model = loaded.model.task
-    _check_outputs(loaded, save_predictions, pictures, report)
+    _check_outputs(loaded, save_predictions, pictures, calibrate, beside)
     if tiling is not None:
         check_tiled(loaded)
     image_size = loaded.image_size(imgsz)
@@ -145,12 +161,13 @@ def evaluate(
         amp=half,
         on_images=count,
     )
+    title = f"{loaded.name} on {layout.root.name}, {split}"
     if of_model == "segment":
         maps = tiled_maps(tiled) if tiled else segment_batches(model, loader, device=where, amp=half, on_images=count)
         maps = _with_labels_of_data(maps, match)
         if pictures is not None:
             maps = drawn_maps(Path(pictures), truth, maps, PICTURES)
-        return count_maps(maps, truth, boundaries=True)
+        return _score_maps(truth, maps, beside, title)
     rows = (
         tiled_rows(tiled)
         if tiled
@@ -160,9 +177,30 @@ def evaluate(
     if save_predictions is not None:
         write_results(Path(save_predictions), rows)
     if pictures is not None:
-        draw_comparisons(Path(pictures), truth, rows)
-    title = f"{loaded.name} on {layout.root.name}, {split}"
-    return _scored(truth, rows, task, report, title)
+        draw_comparisons(Path(pictures), truth, rows, PICTURES)
+    scores = score_detections(truth, rows, task, beside, title)
+    return scores if calibrate is None else _calibrated(scores, truth, rows, loaded, Path(calibrate))
+
+
+def _calibrated(
+    scores: CocoScores, truth: AnnotatedImages, rows: Sequence[Mapping[str, Any]], loaded: LoadedModel, file: Path
+) -> CocoScores:
+    """The scores with a map of the model's own scores, which a copy of its weights file gets."""
+    fitted = fit_score_map(truth, rows, scores.task)
+    save_calibrated(file, loaded, fitted.map)
+    return replace(scores, calibration=fitted)
+
+
+def _score_maps(
+    truth: AnnotatedImages, maps: Iterator[NDArray[np.uint8]], beside: Beside, title: str
+) -> SegmentationScores:
+    """The scores of maps as they pass, and the report on them."""
+    if beside.report is None:
+        return count_maps(maps, truth, boundaries=True)
+    seen = SeenMaps(truth)
+    scores = count_maps(seen.passing(maps), truth, boundaries=True)
+    report_maps(beside.report, title, truth, scores, seen)
+    return scores
 
 
 def _check_values(batch: int | None, iou: float | None) -> None:
@@ -173,37 +211,27 @@ def _check_values(batch: int | None, iou: float | None) -> None:
         raise UsageError(f"iou must be between 0 and 1, got {iou}; choose a value such as 0.5")
 
 
-def _check_free(save_predictions: str | Path | None, report: str | Path | None) -> None:
-    """Raises UsageError where a file would be overwritten, before the work begins."""
-    if save_predictions is not None and Path(save_predictions).exists():
-        raise UsageError(f"{save_predictions} exists and nothing is overwritten; give another --save-predictions")
+def _check_free(
+    save_predictions: str | Path | None, report: str | Path | None, calibrate: str | Path | None = None
+) -> None:
+    """Raises UsageError where a file would be overwritten or is misnamed, before the work begins."""
+    for flag, file in (("--save-predictions", save_predictions), ("--calibrate", calibrate)):
+        if file is not None and Path(file).exists():
+            raise UsageError(f"{file} exists and nothing is overwritten; give another {flag}")
+    if calibrate is not None and Path(calibrate).suffix != ".safetensors":
+        raise UsageError(f"--calibrate writes a weights file, got {calibrate}; name it NAME.safetensors")
     if report is not None:
         check_report(Path(report))
-
-
-def _scored(
-    truth: AnnotatedImages,
-    rows: Sequence[Mapping[str, Any]],
-    task: Task,
-    report: str | Path | None,
-    title: str,
-    images: str | Path | None = None,
-) -> CocoScores:
-    """The scores of COCO results, and the report on them, with pictures of the files in `images` if given."""
-    scores = coco_scores(truth, rows, task, intervals=True)
-    if report is not None:
-        pictured = truth if images is None else with_images_in(truth, Path(images))
-        report_detections(Path(report), title, pictured, rows, scores)
-    return scores
 
 
 def _check_outputs(
     loaded: LoadedModel,
     save_predictions: str | Path | None,
     pictures: str | Path | None,
-    report: str | Path | None,
+    calibrate: str | Path | None,
+    beside: Beside,
 ) -> None:
-    """Raises UsageError: the model says nothing that could be written or drawn so."""
+    """Raises UsageError: the model says nothing that could be written, drawn or judged so."""
     of_model = loaded.model.task
     if of_model == "classify" and (save_predictions is not None or pictures is not None):
         raise UsageError(
@@ -211,8 +239,13 @@ def _check_outputs(
         )
     if of_model == "segment" and save_predictions is not None:
         raise UsageError(f"{loaded.path} is a segmenter, predictions are of detections; leave out --save-predictions")
-    if of_model != "detect" and report is not None:
-        raise UsageError(f"{loaded.path} is no detector, and reports are of detections; leave out --report")
+    if of_model == "classify" and beside.report is not None:
+        raise UsageError(f"{loaded.path} is a classifier, and reports are of detections or maps; leave out --report")
+    asked = [*beside.asked, *(["--calibrate"] if calibrate is not None else [])]
+    if of_model != "detect" and asked:
+        raise UsageError(f"{loaded.path} is no detector, and {asked[0]} is of detections; leave it out")
+    if calibrate is not None and loaded.path.suffix != ".safetensors":
+        raise UsageError(f"{loaded.path} is torchvision's file, and --calibrate copies visionkit's; fine-tune it first")
 
 
 def evaluate_predictions(
@@ -222,6 +255,9 @@ def evaluate_predictions(
     task: Task = "bbox",
     report: str | Path | None = None,
     images: str | Path | None = None,
+    referee: bool = False,
+    voc: bool = False,
+    slices: bool = False,
     skip_bad: bool = False,
     on_skip: Callable[[str], None] = lambda line: None,
 ) -> CocoScores:
@@ -229,6 +265,7 @@ def evaluate_predictions(
 
     Args:
         report: an HTML file, as `evaluate` writes it; `images`: the folder that its pictures are taken from.
+        referee, voc, slices: as for `evaluate`.
         skip_bad: leave items in error out of both, and so predictions on images that were left out, instead of
             refusing the files.
         on_skip: told those items, a line each.
@@ -243,7 +280,8 @@ def evaluate_predictions(
     for line in truth.left_out:
         on_skip(line)
     rows = read_results(Path(predictions), truth, on_skip if skip_bad else None)
-    return _scored(truth, rows, task, report, f"{Path(predictions).name} on {truth.source.name}", images)
+    beside = Beside(referee, voc, slices, None if report is None else Path(report))
+    return score_detections(truth, rows, task, beside, f"{Path(predictions).name} on {truth.source.name}", images)
 
 
 def split_loader(data: Samples, image_size: int, batch: int, workers: int, device: torch.device) -> BatchLoader:
@@ -328,42 +366,3 @@ def _with_ids_of_data(rows: Sequence[Mapping[str, Any]], match: ClassMatch) -> l
     """COCO results in the model's category ids -> those of the data's classes, in the data's ids."""
     ids = {match.given.category_ids[theirs]: match.wanted.category_ids[ours] for ours, theirs in match.pairs}
     return [{**row, "category_id": ids[row["category_id"]]} for row in rows if row["category_id"] in ids]
-
-
-PICTURES = 10
-PICTURE_SCORE = 0.25
-
-
-def draw_comparisons(folder: Path, truth: AnnotatedImages, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Pictures of the first images of a split, truth beside detections of at least `PICTURE_SCORE`.
-
-    Args:
-        folder: gets `NAME.jpg` or `NAME.png` for each; a name that is taken gets a number.
-        rows: COCO results on the split.
-    """
-    names = OutputNames(folder)
-    table = truth.classes
-    for record in truth.images[:PICTURES]:
-        assert record.path is not None
-        image = read_image(record.path)
-        shown = [row for row in rows if row["image_id"] == record.id and row["score"] >= PICTURE_SCORE]
-        result = Result(
-            path=str(record.path),
-            width=record.width,
-            height=record.height,
-            classes=table,
-            boxes=_corners([row["bbox"] for row in shown]),
-            scores=np.array([row["score"] for row in shown], np.float32),
-            labels=np.array([table.label(row["category_id"]) for row in shown], np.int64),
-        )
-        objects = [annotation for annotation in record.annotations if not annotation.iscrowd]
-        truth_names = [table.names[table.label(annotation.category_id)] for annotation in objects]
-        picture = draw_comparison(image, _corners([o.bbox for o in objects]), truth_names, result)
-        save_picture(names.take(record.path), picture)
-
-
-def _corners(boxes: Sequence[Sequence[float]]) -> NDArray[np.float32]:
-    """[N, 4] x y w h -> x1 y1 x2 y2."""
-    corners = np.array(boxes, np.float32).reshape(-1, 4)
-    corners[:, 2:] += corners[:, :2]
-    return corners

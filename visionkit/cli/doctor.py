@@ -10,6 +10,7 @@ import typer
 
 from visionkit.cli.options import Debug, Device, Json, Threads
 from visionkit.cli.progress import image_progress, say
+from visionkit.errors import UsageError
 
 if TYPE_CHECKING:
     from visionkit.api.doctor import Diagnosis
@@ -22,6 +23,10 @@ def doctor(
     data: Annotated[Path, typer.Argument(help="Dataset folder, its YAML file, or a COCO annotation file.")],
     images: Annotated[Path | None, typer.Option(help="Where the images of an annotation file lie.")] = None,
     fix: Annotated[Path | None, typer.Option(help="Write a repaired copy into this new folder.")] = None,
+    undo: Annotated[
+        Path | None, typer.Option(help="Take a --fix back: a file in its repairs/; DATA is the repaired copy.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="With --undo: the annotation file to write.")] = None,
     weights: Annotated[Path | None, typer.Option(help="A model that has its doubts about labels.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Look at headers of images only.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings make exit code 1 too.")] = False,
@@ -35,8 +40,16 @@ def doctor(
 
     Exit code 1 where an error is found that --fix did not mend.
 
+    With --undo, the annotation file is written as it was before a repair: nothing is looked for.
+
     Example: [bold]visionkit doctor my-data --fix my-data-repaired[/bold]
+
+    Example: [bold]visionkit doctor my-data-repaired --undo my-data-repaired/repairs/train.json --out train.json[/bold]
     """
+    if undo is not None or out is not None:
+        others = {"--images": images, "--fix": fix, "--weights": weights, "--quick": quick, "--strict": strict}
+        _take_back(data, undo, out, [name for name, value in others.items() if value], json_)
+        return
     from visionkit.api import doctor as job
 
     with image_progress("looking") as listen:
@@ -59,6 +72,21 @@ def doctor(
     fixed = found.repaired_to is not None
     if found.count("error", left=fixed) or (strict and found.count("warning", left=fixed)):
         raise typer.Exit(1)
+
+
+def _take_back(data: Path, undo: Path | None, out: Path | None, others: list[str], json_: bool) -> None:
+    from visionkit.api.undo_repair import undo_repair
+
+    if undo is None or out is None:
+        raise UsageError("--undo DIFF takes a repair back into --out FILE; give both")
+    if others:
+        raise UsageError(f"{', '.join(others)} has no meaning with --undo, which looks for nothing; leave it out")
+    undone = undo_repair(data, undo, out, say=say)
+    if json_:
+        typer.echo(json.dumps(undone.to_json()))
+        return
+    how = "the same bytes" if undone.same_bytes else "the same content, written anew"
+    typer.echo(f"{undone.written}: {undone.changes} rows put back; {how} as before the repair")
 
 
 def _print(found: Diagnosis, data: Path) -> None:

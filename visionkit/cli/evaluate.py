@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,12 +23,9 @@ from visionkit.cli.options import (
     Tile,
 )
 from visionkit.cli.progress import image_progress, loading_progress, say
-from visionkit.errors import UsageError
+from visionkit.errors import UsageError, VisionkitError
 
 if TYPE_CHECKING:
-    from visionkit.metrics.classification import ClassificationScores
-    from visionkit.metrics.coco_map import CocoScores
-    from visionkit.metrics.mean_iou import SegmentationScores
     from visionkit.metrics.task_scores import TaskScores
 
 
@@ -58,6 +54,16 @@ def evaluate(
         Path | None, typer.Option(help="Write all about it as one HTML file: curves, confusion, the worst images.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="For --report with --predictions: where the images lie.")] = None,
+    referee: Annotated[
+        bool, typer.Option("--referee", help="pycocotools' numbers beside these; exit 1 where a bit differs.")
+    ] = False,
+    voc: Annotated[bool, typer.Option("--voc", help="PASCAL VOC's AP of boxes too, by 11 points and by area.")] = False,
+    slices: Annotated[
+        bool, typer.Option("--slices", help="AP by size, shape, crowding and position of objects too.")
+    ] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="A new .safetensors file: the model, with what its scores are worth.")
+    ] = None,
     why: Annotated[
         str | None, typer.Option("--why", help="An image, by name or id: tell what became of each of its objects.")
     ] = None,
@@ -77,6 +83,10 @@ def evaluate(
     A segmenter is scored by mean IoU, the IoU of each class and of its boundary, and the accuracy of pixels.
 
     With --tile, images larger than a tile are seen in overlapping tiles, as detect sees them with it.
+
+    With --calibrate FILE, a copy of the model that knows what its scores are worth: a map of scores to the share of
+    detections that are right, fitted on this split and judged on images that each fit has not seen. detect then says
+    the confidence of each detection beside its score. Scores, thresholds and AP stay as they are.
 
     With --why IMAGE, no scores: of each annotated object of the image which anchors, points or proposals learn it, and
     whether it was found or at which step it was lost: no proposal or no box near it, scored low, seen as another class,
@@ -106,6 +116,7 @@ def evaluate(
         "--amp": amp,
         "--save-predictions": save_predictions,
         "--pictures": pictures,
+        "--calibrate": calibrate,
         "--why": why,
         "--conf": conf,
     }
@@ -123,6 +134,10 @@ def evaluate(
         "--task": task,
         "--save-predictions": save_predictions,
         "--report": report,
+        "--referee": referee or None,
+        "--voc": voc or None,
+        "--slices": slices or None,
+        "--calibrate": calibrate,
     }
     stray = [name for name, value in of_scores.items() if why and value is not None]
     if stray:
@@ -149,6 +164,7 @@ def evaluate(
         )
         return
     from visionkit.api import evaluate as job
+    from visionkit.cli.score_tables import print_scores
 
     scores: TaskScores
     if predictions is not None and annotations is not None:
@@ -158,6 +174,9 @@ def evaluate(
             task=task or "bbox",  # type: ignore[arg-type]
             report=report,
             images=images,
+            referee=referee,
+            voc=voc,
+            slices=slices,
             skip_bad=skip_bad,
             on_skip=left_out,
         )
@@ -182,6 +201,10 @@ def evaluate(
                 save_predictions=save_predictions,
                 pictures=pictures,
                 report=report,
+                referee=referee,
+                voc=voc,
+                slices=slices,
+                calibrate=calibrate,
                 skip_bad=skip_bad,
                 on_skip=left_out,
                 listen=listen,
@@ -190,8 +213,19 @@ def evaluate(
     if json_:
         typer.echo(json.dumps(scores.to_json() | ({"left_out": left_out.count} if skip_bad else {})))
     else:
-        PRINTERS[type(scores).__name__](scores)
+        print_scores(scores)
+    _require_equal(scores)
     left_out.finish()
+
+
+def _require_equal(scores: TaskScores) -> None:
+    """Raises VisionkitError where the referee was asked and has other numbers."""
+    verdict = getattr(scores, "referee", None)
+    if verdict is not None and not verdict.is_equal:
+        raise VisionkitError(
+            f"pycocotools has other values: {len(verdict.unequal)} of 12 numbers and {verdict.differing} of "
+            f"{verdict.values} precisions and recalls differ; please report this with the files"
+        )
 
 
 def _tell_why(json_: bool, left_out: LeftOut, *, conf: float | None, **asked: Any) -> None:
@@ -207,71 +241,3 @@ def _tell_why(json_: bool, left_out: LeftOut, *, conf: float | None, **asked: An
         document = why_objects(conf=SCORE if conf is None else conf, on_skip=left_out, listen=listen, say=say, **asked)
     typer.echo(json.dumps(document, allow_nan=False) if json_ else objects_table(document))
     left_out.finish()
-
-
-SCORE_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-
-
-def _print_coco(scores: CocoScores) -> None:
-    kind = "boxes" if scores.task == "bbox" else "masks"
-    typer.echo(f"{scores.images} images, {kind}")
-    for start in range(0, len(SCORE_NAMES), 6):
-        typer.echo("  ".join(f"{n:<5} {_number(getattr(scores, n))}" for n in SCORE_NAMES[start : start + 6]))
-    typer.echo(_intervals(scores))
-    typer.echo(f"mean IoU of matched detections {_number(scores.mean_iou_matched)}")
-    width = max(len(name) for name in scores.per_class)
-    typer.echo(f"\n{'class':<{width}}      AP    AP50    AP75   AR100  objects")
-    for name, row in scores.per_class.items():
-        numbers = "  ".join(_number(value) for value in (row.AP, row.AP50, row.AP75, row.AR100))
-        typer.echo(f"{name:<{width}}  {numbers}  {row.objects:>7}")
-
-
-def _intervals(scores: CocoScores) -> str:
-    from visionkit.metrics.intervals import FEWEST_IMAGES
-
-    if scores.images < FEWEST_IMAGES:
-        return f"95 % intervals need at least {FEWEST_IMAGES} images, these are {scores.images}"
-    ends = {name: interval or (None, None) for name, interval in (scores.interval95 or {}).items()}
-    words = (f"{name} {_number(low).strip()} to {_number(high).strip()}" for name, (low, high) in ends.items())
-    return f"95 % intervals, over images: {', '.join(words)}"
-
-
-def _print_classification(scores: ClassificationScores) -> None:
-    typer.echo(f"{scores.images} pictures, classified")
-    for line in (("accuracy", "top5"), ("precision", "recall", "f1", "roc_auc")):
-        typer.echo("  ".join(f"{name} {_number(getattr(scores, name))}" for name in line))
-    width = max(5, *(len(name) for name in scores.per_class))
-    typer.echo(f"\n{'class':<{width}}  precision  recall      f1  roc_auc  pictures")
-    for name, row in scores.per_class.items():
-        numbers = (_number(value) for value in (row.precision, row.recall, row.f1, row.roc_auc))
-        typer.echo("{:<{}}     {}  {}  {}   {}  {:>8}".format(name, width, *numbers, row.images))
-    # A number for each class heads its column: names may be long.
-    numbers_width = max(len(str(max(max(row) for row in scores.confusion))), len(str(len(scores.confusion))))
-    head = "  ".join(f"{number:>{numbers_width}}" for number in range(1, len(scores.confusion) + 1))
-    typer.echo(f"\n{'truth, by what it was called':<{width + 4}}\n{'':<{width + 4}}  {head}")
-    for number, (name, counts) in enumerate(zip(scores.per_class, scores.confusion, strict=True), 1):
-        cells = "  ".join(f"{count:>{numbers_width}}" for count in counts)
-        typer.echo(f"{number:>3} {name:<{width}}  {cells}")
-
-
-def _print_segmentation(scores: SegmentationScores) -> None:
-    typer.echo(f"{scores.images} images, semantic maps")
-    for line in (("mIoU", "boundary_iou", "frequency_weighted_iou"), ("pixel_accuracy", "mean_accuracy")):
-        typer.echo("  ".join(f"{name} {_number(getattr(scores, name))}" for name in line))
-    width = max(5, *(len(name) for name in scores.per_class))
-    typer.echo(f"\n{'class':<{width}}     IoU  accuracy  boundary IoU        pixels")
-    for name, row in scores.per_class.items():
-        numbers = (_number(value) for value in (row.IoU, row.accuracy, row.boundary_iou))
-        typer.echo("{:<{}}  {}    {}        {}  {:>12,}".format(name, width, *numbers, row.pixels))
-
-
-PRINTERS: dict[str, Callable[[Any], None]] = {
-    "CocoScores": _print_coco,
-    "ClassificationScores": _print_classification,
-    "SegmentationScores": _print_segmentation,
-}
-"""By the name of the record of scores, whose modules are imported when a command runs."""
-
-
-def _number(value: float | None) -> str:
-    return "   n/a" if value is None else f"{value:6.4f}"

@@ -123,4 +123,7 @@ CODES: dict[str, Code] = {
     "VK601": Code("warning", "a confident detection without a label", "a missing label teaches that there is nothing"),
     "VK602": Code("warning", "a label that the model sees nothing of", "a label too many teaches noise"),
     "VK603": Code("warning", "a label that the model calls otherwise", "a wrong class teaches two classes wrong"),
+    "VK604": Code(
+        "warning", "a label that the model places elsewhere", "a box beside its object teaches the wrong place"
+    ),
 }

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from visionkit.diagnosis.codes import CODES, Severity
+from visionkit.diagnosis.geometry import Box
 from visionkit.errors import DataError
 
 ListName = Literal["images", "annotations", "categories"]
 DIFF_FORMAT = "visionkit.repair/1"
+CHANGE_KEYS = frozenset(("list", "index", "before", "after"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Finding:
         repaired: whether `--fix` mends this one.
         image_id, annotation_id: where they are known.
         score: how sure a model is of it; None for what needs no model.
+        box: where a model sees an object, x y w h in pixels; None where it sees none, and without a model.
     """
 
     code: str
@@ -37,6 +40,7 @@ class Finding:
     image_id: int | None = None
     annotation_id: int | None = None
     score: float | None = None
+    box: Box | None = None
 
     @property
     def severity(self) -> Severity:
@@ -56,6 +60,7 @@ class Finding:
             "image_id": self.image_id,
             "annotation_id": self.annotation_id,
             "score": self.score,
+            "box": None if self.box is None else [round(value, 1) for value in self.box],
         }
 
 
@@ -118,8 +123,13 @@ def undo(content: Mapping[str, Any], diff: Mapping[str, Any]) -> dict[str, Any]:
     if diff.get("format") != DIFF_FORMAT:
         raise DataError(f"a repair diff has format {DIFF_FORMAT!r}, got {diff.get('format')!r}; name a file of --fix")
     old = dict(copy.deepcopy(dict(content)))
-    changes: Sequence[Mapping[str, Any]] = diff["changes"]
+    changes = diff.get("changes")
+    whole = isinstance(changes, list) and all(isinstance(row, dict) and row.keys() >= CHANGE_KEYS for row in changes)
+    if not isinstance(changes, list) or not whole:
+        raise DataError("a repair diff lists changes of rows, this one is damaged; name a file of --fix")
     for name in ("images", "annotations", "categories"):
+        if not isinstance(old.get(name), list):
+            raise DataError(f"the content has no list of {name}; undo needs the repaired file itself")
         changed = {change["index"]: change for change in changes if change["list"] == name}
         kept = iter(old[name])
         rows: list[Any] = []

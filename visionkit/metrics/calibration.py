@@ -79,9 +79,21 @@ def detection_calibration(
         UsageError: an unknown task, or `bins` below 1.
         DataError: a score outside [0, 1], and as `coco_scores`.
     """
-    check_task(task)
     if bins < 1:
         raise UsageError(f"bins must be at least 1, got {bins}; use 10")
+    scores, is_right, _ = right_and_wrong(truth, detections, task)
+    return reliability(scores[scores >= score], is_right[scores >= score], bins)
+
+
+def right_and_wrong(
+    truth: AnnotatedImages, detections: Sequence[Mapping[str, Any]], task: Task = "bbox"
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
+    """The scores f64 [N] of the detections that count, whether each is right, bool [N], and the position of its image
+    in ascending order of ids, i64 [N].
+
+    Args, Raises: as `detection_calibration`.
+    """
+    check_task(task)
     objects, found = truth_columns(truth, task), detection_columns(truth, detections, task)
     outside = found.row[(found.score < 0) | (found.score > 1)]
     if len(outside):
@@ -92,8 +104,8 @@ def detection_calibration(
         )
     judged = judge(objects, found)
     hits, misses = judged.over_all_areas()
-    counted = (hits[0] | misses[0]) & (judged.found.score >= score)
-    return reliability(judged.found.score[counted], hits[0, counted], bins)
+    counted = hits[0] | misses[0]
+    return judged.found.score[counted], hits[0, counted], judged.found.group[counted] // len(truth.classes)
 
 
 def reliability(scores: NDArray[np.float64], is_right: NDArray[np.bool_], bins: int = 10) -> Calibration:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
@@ -18,6 +19,9 @@ from visionkit.formats.records import AnnotatedImages, ImageRecord
 Task = Literal["bbox", "segm"]
 Rle = dict[str, Any]
 Integers = NDArray[np.int64]
+
+FEWEST_NUMBERS = 6
+"""Of a polygon; pycocotools takes fewer for a box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +93,7 @@ def truth_columns(truth: AnnotatedImages, task: Task) -> Objects:
         DataError: the task is `segm` and an annotation has no segmentation.
     """
     annotations = [annotation for image in truth.images for annotation in image.annotations]
-    masks = None
-    if task == "segm":
-        masks = [
-            _rle(annotation.segmentation, image, f"annotation {annotation.id} of image {image.id}")
-            for image in truth.images
-            for annotation in image.annotations
-        ]
+    masks = [mask for image in truth.images for mask in _masks_of(image)] if task == "segm" else None
     counts = [len(image.annotations) for image in truth.images]
     positions = _image_positions(truth)
     image = np.repeat(_integers((positions[image.id] for image in truth.images), len(counts)), counts)
@@ -109,7 +107,7 @@ def truth_columns(truth: AnnotatedImages, task: Task) -> Objects:
         masks=masks,
         row=np.arange(len(annotations)),
     )
-    return objects.take(np.argsort(objects.group, kind="stable"))
+    return objects.take(stable_order(objects.group))
 
 
 def detection_columns(truth: AnnotatedImages, detections: Sequence[Mapping[str, Any]], task: Task) -> Found:
@@ -124,20 +122,13 @@ def detection_columns(truth: AnnotatedImages, detections: Sequence[Mapping[str, 
             score that is not finite.
     """
     image_ids, category_ids = (list(map(itemgetter(key), detections)) for key in ("image_id", "category_id"))
-    positions = _image_positions(truth)
-    labels = {category_id: label for label, category_id in enumerate(truth.classes.category_ids)}
-    _check_known("image ids", image_ids, positions, truth)
-    _check_known("category ids", category_ids, labels, truth)
+    image = _places("image ids", image_ids, sorted(image.id for image in truth.images), truth)
+    label = _places("category ids", category_ids, truth.classes.category_ids, truth)
     boxes: list[Any] = [detection.get("bbox") for detection in detections]
     masks: list[Rle] | None = None
     with_boxes = bool(boxes) and _has_numbers(boxes[0])
     if task == "segm" or not with_boxes:
-        images = {image.id: image for image in truth.images}
-        segmentations = [detection.get("segmentation") for detection in detections]
-        masks = [
-            _rle(segmentation, images[image_id], _name(index, image_id))
-            for index, (segmentation, image_id) in enumerate(zip(segmentations, image_ids, strict=True))
-        ]
+        masks = _detection_masks([detection.get("segmentation") for detection in detections], image_ids, truth)
         if not with_boxes:
             pairs = zip(boxes, masks, strict=True)
             boxes = [box if _has_numbers(box) else coco_mask.toBbox(mask) for box, mask in pairs]
@@ -145,15 +136,23 @@ def detection_columns(truth: AnnotatedImages, detections: Sequence[Mapping[str, 
     columns = _boxes(boxes)
     score = np.fromiter(map(itemgetter("score"), detections), np.float64, len(detections))
     _check_finite(columns, score, image_ids)
-    image = _integers(map(positions.__getitem__, image_ids), len(image_ids))
-    label = _integers(map(labels.__getitem__, category_ids), len(category_ids))
     if with_boxes or masks is None:
         area = columns[:, 2] * columns[:, 3]
     else:
         area = np.array([coco_mask.area(mask) for mask in masks], np.float64)
-    group, row = image * len(labels) + label, np.arange(len(label))
+    group, row = image * len(truth.classes) + label, np.arange(len(label))
     found = Found(group, label, columns, area, score, masks if task == "segm" else None, row)
-    return found.take(np.lexsort((-found.score, found.group)))
+    by_score = np.argsort(-found.score, kind="stable")
+    return found.take(by_score[stable_order(found.group[by_score])])
+
+
+def stable_order(values: Integers) -> Integers:
+    """The stable order of whole numbers from 0: NumPy's of 16 bits at a time is a radix sort, and takes a fraction of
+    the time of comparing."""
+    order = np.argsort(values.astype(np.uint16), kind="stable")
+    for shift in range(16, int(values.max(initial=0)).bit_length(), 16):
+        order = order[np.argsort((values[order] >> shift).astype(np.uint16), kind="stable")]
+    return order
 
 
 def _image_positions(truth: AnnotatedImages) -> dict[int, int]:
@@ -179,20 +178,35 @@ def _name(index: int, image_id: int) -> str:
     return f"detection {index} (image {image_id})"
 
 
-def _check_known(kind: str, ids: Iterable[Any], known: Mapping[Any, int], truth: AnnotatedImages) -> None:
-    unknown = sorted(set(ids) - known.keys(), key=str)
+def _places(kind: str, ids: Sequence[Any], known: Sequence[int], truth: AnnotatedImages) -> Integers:
+    """i64 [N], the place of each id among those that are known.
+
+    Raises:
+        DataError: one is not known.
+    """
+    if set(map(type, chain(known, ids))) <= {int}:
+        with suppress(OverflowError):  # an id that no dataset can have
+            table, said = np.array(known, np.int64), np.fromiter(ids, np.int64, len(ids))
+            order = np.argsort(table)
+            nearest = order[np.minimum(np.searchsorted(table, said, sorter=order), len(table) - 1)]
+            if (table[nearest] == said).all():
+                return nearest
+    places = {known_id: place for place, known_id in enumerate(known)}
+    unknown = sorted(set(ids) - places.keys(), key=str)
     if unknown:
         some = ", ".join(map(repr, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
         raise DataError(
             f"detections name {len(unknown)} {kind} that {truth.source.name} lacks ({some}); "
             f"judge them against the annotations they were made for"
         )
+    return _integers(map(places.__getitem__, ids), len(ids))
 
 
 def _check_four_numbers(boxes: Sequence[Any], image_ids: Sequence[int]) -> None:
+    with suppress(TypeError):  # None has no length
+        if set(map(len, boxes)) <= {4}:
+            return
     lengths = [0 if box is None else len(box) for box in boxes]
-    if lengths.count(4) == len(lengths):
-        return
     index = next(index for index, length in enumerate(lengths) if length != 4)
     what = _name(index, image_ids[index])
     if lengths[index] == 0:
@@ -203,13 +217,50 @@ def _check_four_numbers(boxes: Sequence[Any], image_ids: Sequence[int]) -> None:
 
 
 def _check_finite(boxes: NDArray[np.float64], scores: NDArray[np.float64], image_ids: Sequence[int]) -> None:
+    if np.isfinite(boxes).all() and np.isfinite(scores).all():
+        return
     broken = np.flatnonzero(~(np.isfinite(boxes).all(axis=1) & np.isfinite(scores)))
-    if len(broken):
-        first = int(broken[0])
-        raise DataError(
-            f"{_name(first, image_ids[first])} has a bbox or score that is not finite; "
-            f"leave it out ({len(broken)} in all)"
-        )
+    first = int(broken[0])
+    raise DataError(
+        f"{_name(first, image_ids[first])} has a bbox or score that is not finite; leave it out ({len(broken)} in all)"
+    )
+
+
+def _masks_of(image: ImageRecord) -> list[Rle]:
+    """The masks of an image's annotations; single polygons are drawn all at once."""
+    masks: list[Rle | None] = [None] * len(image.annotations)
+    single = [
+        place
+        for place, annotation in enumerate(image.annotations)
+        if isinstance(annotation.segmentation, list)
+        and len(annotation.segmentation) == 1
+        and len(annotation.segmentation[0]) >= FEWEST_NUMBERS
+    ]
+    if single and image.width and image.height:
+        polygons = [image.annotations[place].segmentation[0] for place in single]  # type: ignore[index]
+        drawn = coco_mask.frPyObjects(polygons, image.height, image.width)
+        for place, mask in zip(single, drawn, strict=True):
+            masks[place] = mask
+    return [
+        mask or _rle(annotation.segmentation, image, f"annotation {annotation.id} of image {image.id}")
+        for mask, annotation in zip(masks, image.annotations, strict=True)
+    ]
+
+
+def _detection_masks(segmentations: Sequence[Any], image_ids: Sequence[int], truth: AnnotatedImages) -> list[Rle]:
+    """A mask for each detection. Raises DataError as `_rle`."""
+    images = {image.id: image for image in truth.images}
+    if set(map(type, segmentations)) == {dict}:
+        # As a rule all are compressed RLEs of the right sizes, which can be seen at once.
+        sizes = {image.id: [image.height, image.width] for image in truth.images if image.height and image.width}
+        said = [segmentation.get("size") for segmentation in segmentations]
+        kinds = {type(segmentation.get("counts")) for segmentation in segmentations}
+        if kinds <= {str, bytes} and said == [sizes.get(image_id) for image_id in image_ids]:
+            return list(segmentations)
+    return [
+        _rle(segmentation, images[image_id], _name(index, image_id))
+        for index, (segmentation, image_id) in enumerate(zip(segmentations, image_ids, strict=True))
+    ]
 
 
 def _rle(segmentation: Any, image: ImageRecord, what: str) -> Rle:

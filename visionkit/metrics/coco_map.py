@@ -16,16 +16,24 @@ from numpy.typing import NDArray
 
 from visionkit.formats.records import AnnotatedImages
 from visionkit.metrics.coco_columns import Found, Objects, Task, check_task, detection_columns, truth_columns
-from visionkit.metrics.coco_precision import UNDEFINED, PrecisionRecall, judge, precision_and_recall
+from visionkit.metrics.coco_matching import overlapping_pairs
+from visionkit.metrics.coco_precision import IOU_THRESHOLDS, UNDEFINED, PrecisionRecall, judge, precision_and_recall
 from visionkit.metrics.intervals import Interval, ap_intervals
 from visionkit.metrics.matched_iou import mean_iou_of_matches
+from visionkit.metrics.referee import RefereeVerdict
+from visionkit.metrics.score_calibration import FittedMap
+from visionkit.metrics.slices import SliceScore
+from visionkit.metrics.voc_map import VocScores
 
-__all__ = ["ClassScores", "CocoScores", "Task", "coco_scores"]
+__all__ = ["BESIDE", "ClassScores", "CocoScores", "Task", "coco_scores"]
 
 # Positions in the arrays of `PrecisionRecall`.
 AT_IOU_50, AT_IOU_75 = 0, 5
 ALL_AREAS, SMALL, MEDIUM, LARGE = range(4)
 BEST_1, BEST_10, BEST_100 = range(3)
+
+BESIDE = ("referee", "voc", "slices", "calibration")
+"""What `CocoScores` may have beside COCO's numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,10 @@ class CocoScores:
         mean_iou_matched: see `visionkit.metrics.matched_iou`.
         per_class: the scores by class name, in the order of labels.
         interval95: the 95 % intervals of AP and AP50, see `visionkit.metrics.intervals`; None where not asked for.
+        referee: what pycocotools says, see `visionkit.metrics.referee`; None where not asked, as all that follow.
+        voc: PASCAL VOC's AP, see `visionkit.metrics.voc_map`.
+        slices: AP by kind of object, see `visionkit.metrics.slices`.
+        calibration: the map of scores that was fitted, see `visionkit.metrics.score_calibration`.
     """
 
     task: Task
@@ -83,10 +95,19 @@ class CocoScores:
     mean_iou_matched: float | None
     per_class: Mapping[str, ClassScores]
     interval95: Mapping[str, Interval | None] | None = None
+    referee: RefereeVerdict | None = None
+    voc: VocScores | None = None
+    slices: Mapping[str, Mapping[str, SliceScore]] | None = None
+    calibration: FittedMap | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The object that `visionkit evaluate --json` prints; what is not defined is null."""
-        return asdict(self)
+        """The object that `visionkit evaluate --json` prints; what is not defined is null, and what comes beside COCO's
+        numbers is there where it was asked for."""
+        content = asdict(self)
+        for name in BESIDE:
+            if content[name] is None:
+                del content[name]
+        return content if self.referee is None else {**content, "referee": self.referee.to_json()}
 
 
 def coco_scores(
@@ -123,7 +144,8 @@ def coco_scores(
     """
     check_task(task)
     objects, found = truth_columns(truth, task), detection_columns(truth, detections, task)
-    judged = judge(objects, found)
+    pairs = overlapping_pairs(found, objects, IOU_THRESHOLDS[AT_IOU_50])
+    judged = judge(objects, found, pairs)
     curves = precision_and_recall(objects, judged, len(truth.classes))
     # The mean of floats depends, in its last bits, on their order: pycocotools' is that of ascending category ids.
     by_id = np.argsort(truth.classes.category_ids)
@@ -143,7 +165,7 @@ def coco_scores(
         ARs=_mean_defined(recall[..., SMALL, BEST_100]),
         ARm=_mean_defined(recall[..., MEDIUM, BEST_100]),
         ARl=_mean_defined(recall[..., LARGE, BEST_100]),
-        mean_iou_matched=mean_iou_of_matches(objects, found),
+        mean_iou_matched=mean_iou_of_matches(objects, found, pairs=pairs),
         per_class=_class_scores(truth, objects, found, curves),
         interval95=ap_intervals(objects, judged, len(truth.classes), len(truth.images)) if intervals else None,
     )

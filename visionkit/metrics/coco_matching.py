@@ -56,6 +56,12 @@ class Pairs:
     objects: Integers
     iou: NDArray[np.float64]
 
+    def among(self, found: NDArray[np.bool_], objects: NDArray[np.bool_]) -> Pairs:
+        """The pairs of some detections, bool [N], and some objects, bool [G], by their positions among these."""
+        kept = found[self.found] & objects[self.objects]
+        new_found, new_objects = np.cumsum(found) - 1, np.cumsum(objects) - 1
+        return Pairs(new_found[self.found[kept]], new_objects[self.objects[kept]], self.iou[kept])
+
 
 def position_in_run(values: Integers) -> Integers:
     """How many equal values stand directly before each: [7, 7, 3, 7, 7, 7] -> [0, 1, 0, 0, 1, 2]."""

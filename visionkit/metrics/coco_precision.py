@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from visionkit.metrics.coco_columns import Found, Integers, Objects
+from visionkit.metrics.coco_columns import Found, Integers, Objects, stable_order
 from visionkit.metrics.coco_matching import (
     HIGHEST_THRESHOLD,
     Bits,
+    Pairs,
     greedy_matches,
     matched_settings,
     overlapping_pairs,
@@ -62,7 +63,8 @@ class Judged:
 
     def of_classes(self, classes: int) -> list[Integers]:
         """The detections of each class by falling score; equal scores by image id, in an image by the order given."""
-        order = np.lexsort((-self.found.score, self.found.label))  # a stable sort
+        by_score = np.argsort(-self.found.score, kind="stable")
+        order = by_score[stable_order(self.found.label[by_score])]
         return np.split(order, np.searchsorted(self.found.label[order], np.arange(1, classes)))
 
     def over_all_areas(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -71,28 +73,62 @@ class Judged:
         return (self.hits & at_threshold) != 0, (self.misses & at_threshold) != 0
 
 
-def judge(objects: Objects, found: Found) -> Judged:
-    """Detections matched to objects, at every setting."""
+def judge(objects: Objects, found: Found, pairs: Pairs | None = None) -> Judged:
+    """Detections matched to objects, at every setting.
+
+    Args:
+        pairs: that overlap by the lowest of `IOU_THRESHOLDS`, where they are known.
+    """
+    if pairs is None:
+        pairs = overlapping_pairs(found, objects, IOU_THRESHOLDS[0])
     rank = position_in_run(found.group)
-    found, rank = found.take(np.flatnonzero(rank < MOST_DETECTIONS[-1])), rank[rank < MOST_DETECTIONS[-1]]
-    return Judged(found, rank, *_hits_and_misses(objects, found))
+    best = rank < MOST_DETECTIONS[-1]
+    if not best.all():
+        pairs = pairs.among(best, np.ones(len(objects.row), np.bool_))
+        found, rank = found.take(np.flatnonzero(best)), rank[best]
+    return Judged(found, rank, *_hits_and_misses(objects, found, pairs))
 
 
 def precision_and_recall(objects: Objects, judged: Judged, classes: int) -> PrecisionRecall:
     """The precision and recall of detections, of the classes with labels 0 ... `classes` - 1."""
-    hits, misses, rank = judged.hits, judged.misses, judged.rank
     counts = _objects_that_count(objects, classes)
     precision = np.full((len(IOU_THRESHOLDS), len(RECALLS), classes, len(AREAS)), UNDEFINED)
     recall = np.full((len(IOU_THRESHOLDS), classes, len(AREAS), len(MOST_DETECTIONS)), UNDEFINED)
     for label, ranked in enumerate(judged.of_classes(classes)):
-        is_hit, is_miss = _settings_apart(hits[ranked]), _settings_apart(misses[ranked])  # [A, T, detections]
-        for a in np.flatnonzero(counts[label]):
-            for m, most in enumerate(MOST_DETECTIONS):
-                found_objects = np.count_nonzero(is_hit[a] & (rank[ranked] < most), axis=1)
-                recall[:, label, a, m] = found_objects / counts[label, a]
-            for t in range(len(IOU_THRESHOLDS)):
-                precision[t, :, label, a] = precision_at_recalls(is_hit[a, t], is_miss[a, t], counts[label, a])
+        asked = np.flatnonzero(counts[label])
+        if not len(asked):
+            continue
+        hits = judged.hits[ranked]
+        at_hit = np.flatnonzero(hits)  # few: precision and recall change nowhere else for the better
+        is_hit = _settings_apart(hits[at_hit])[asked]  # [A, T, h]
+        misses = _misses_before(judged.misses[ranked], at_hit)[asked]
+        rank = judged.rank[ranked[at_hit]]
+        for m, most in enumerate(MOST_DETECTIONS):
+            found = np.count_nonzero(is_hit & (rank < most), axis=2)
+            recall[:, label, asked, m] = (found / counts[label, asked, None]).T
+        precision[:, :, label, asked] = _precision_at_recalls(is_hit, misses, counts[label, asked]).transpose(1, 2, 0)
     return PrecisionRecall(precision, recall)
+
+
+def _precision_at_recalls(is_hit: NDArray[np.bool_], misses: Integers, objects: Integers) -> Floats:
+    """f64 [A, T, R], as `precision_at_recalls` has it, of the areas of one class at once.
+
+    Args:
+        is_hit: bool [A, T, h], by falling score, of all that hit in any setting.
+        misses: i64 [A, T, h], up to each.
+        objects: i64 [A], at least 1 each.
+    """
+    ranges, thresholds, count = is_hit.shape
+    hits: Integers = np.cumsum(is_hit, axis=2, dtype=np.int64)
+    # Where one setting has a hit and another none, the other's precision is no better than at its hit before.
+    best = _best_from_here(hits, misses)
+    needed = np.stack([np.searchsorted(np.arange(1, total + 1) / total, RECALLS) for total in objects.tolist()]) + 1
+    # The first place with so many hits, in all settings at once: each setting's counts lie above those of the last.
+    above = np.arange(ranges * thresholds).reshape(ranges, thresholds, 1) * (int(objects.max(initial=0)) + 2)
+    place = np.searchsorted((hits + above).ravel(), (needed[:, None] + above).ravel())
+    reached = needed[:, None] <= (hits[..., -1:] if count else np.zeros((ranges, thresholds, 1)))
+    values = np.append(best.ravel(), 0.0)[np.minimum(place, best.size)].reshape(ranges, thresholds, len(RECALLS))
+    return np.where(reached, values, 0.0)
 
 
 def precision_at_recalls(is_hit: NDArray[np.bool_], is_miss: NDArray[np.bool_], objects: int) -> Floats:
@@ -104,13 +140,36 @@ def precision_at_recalls(is_hit: NDArray[np.bool_], is_miss: NDArray[np.bool_], 
     """
     at_hit = np.flatnonzero(is_hit)
     hits = np.arange(1, len(at_hit) + 1)
-    misses = np.cumsum(is_miss)[at_hit]
+    best = _best_from_here(hits, np.cumsum(is_miss, dtype=np.int64)[at_hit])
+    return np.append(best, np.zeros(1))[np.searchsorted(hits / objects, RECALLS)]
+
+
+def _best_from_here(hits: Integers, misses: Integers) -> Floats:
+    """f64 [..., h], the best precision at each place or a later one, with so many hits and misses up to there."""
     # Between hits precision falls and recall stays, so the best is at a hit. The last term is pycocotools', which
     # divides where there is neither hit nor miss; it puts a perfect precision 2e-16 below 1.
     precision = hits / (misses + hits + np.spacing(1))
-    best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
-    reached = np.searchsorted(hits / objects, RECALLS)
-    return np.append(best_from_here, np.zeros(1))[reached]
+    best: Floats = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
+    return best
+
+
+def _misses_before(misses: Bits, at: Integers) -> Integers:
+    """[A, T, h], of detections with these misses, u64 [n] by falling score, how many are wrong in each setting up to
+    the positions `at`, i64 [h].
+
+    Most detections are wrong at all thresholds or at none, and are counted once an area.
+    """
+    shifts = np.arange(len(AREAS), dtype=np.uint64) * np.uint64(len(IOU_THRESHOLDS))
+    everywhere = np.uint64((1 << len(IOU_THRESHOLDS)) - 1)
+    of_area = (misses >> shifts[:, None]) & everywhere  # [A, n]
+    mixed = np.flatnonzero(((of_area != 0) & (of_area != everywhere)).any(axis=0))
+    alike = of_area == everywhere
+    alike[:, mixed] = False
+    of_mixed = np.cumsum(_settings_apart(misses[mixed]), axis=2)
+    before = np.concatenate([np.zeros((*of_mixed.shape[:2], 1), np.int64), of_mixed], axis=2)
+    counts: Integers = before[..., np.searchsorted(mixed, at, side="right")]
+    counts += np.cumsum(alike, axis=1)[:, None, at]
+    return counts
 
 
 # Settings: threshold t and range a are bit a * T + t.
@@ -153,10 +212,9 @@ def _objects_that_count(objects: Objects, classes: int) -> Integers:
     return counts
 
 
-def _hits_and_misses(objects: Objects, found: Found) -> tuple[Bits, Bits]:
+def _hits_and_misses(objects: Objects, found: Found, pairs: Pairs) -> tuple[Bits, Bits]:
     """The settings in which each detection is right, and in which it is wrong. In the others it is ignored: matched to
     an object that is, or matched to none and itself outside the range of areas."""
-    pairs = overlapping_pairs(found, objects, IOU_THRESHOLDS[0])
     ignored = _in_ranges(_outside(objects.area) | objects.crowd[:, None])
     matches = greedy_matches(pairs, found.group, _reaching(pairs.iou), ignored, objects.crowd)
     matched = matched_settings(pairs, matches, len(found.score))

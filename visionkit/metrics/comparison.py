@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from visionkit.counted import counted
 from visionkit.formats.records import AnnotatedImages
 from visionkit.metrics.coco_columns import Task, detection_columns, truth_columns
 from visionkit.metrics.coco_map import coco_scores
@@ -67,11 +68,13 @@ class Comparison:
         if self.AP.difference is None:
             return "no AP is defined: there is no object to find"
         if self.AP.interval95 is None:
-            return f"{self.images} images are too few to tell; at least {FEWEST_IMAGES} are needed"
+            are = "is" if self.images == 1 else "are"
+            return f"{counted(self.images, 'image')} {are} too few to tell; at least {FEWEST_IMAGES} are needed"
         if not self.AP.is_told_apart:
-            return f"not distinguishable on {self.images} images"
+            return f"not distinguishable on {counted(self.images, 'image')}"
         better, worse = ("B", "A") if self.AP.difference > 0 else ("A", "B")
-        return f"{better} is better than {worse} on {self.images} images, beyond their choice (p = {self.AP.p:.3f})"
+        on = counted(self.images, "image")
+        return f"{better} is better than {worse} on {on}, beyond their choice (p = {self.AP.p:.3f})"
 
     def to_json(self) -> dict[str, Any]:
         """The object that `visionkit compare --json` prints; what is not defined is null."""

@@ -10,7 +10,7 @@ import numpy as np
 from visionkit.errors import UsageError
 from visionkit.formats.records import AnnotatedImages
 from visionkit.metrics.coco_columns import Found, Objects, Task, check_task, detection_columns, truth_columns
-from visionkit.metrics.coco_matching import HIGHEST_THRESHOLD, greedy_matches, overlapping_pairs
+from visionkit.metrics.coco_matching import HIGHEST_THRESHOLD, Pairs, greedy_matches, overlapping_pairs
 
 
 def mean_iou_matched(
@@ -48,11 +48,20 @@ def mean_iou_matched(
     return mean_iou_of_matches(truth_columns(truth, task), detection_columns(truth, detections, task), score, iou)
 
 
-def mean_iou_of_matches(objects: Objects, found: Found, score: float = 0.25, iou: float = 0.5) -> float | None:
-    """`mean_iou_matched` of columns."""
-    found, objects = found.take(np.flatnonzero(found.score >= score)), objects.take(np.flatnonzero(~objects.crowd))
-    pairs = overlapping_pairs(found, objects, min(iou, HIGHEST_THRESHOLD))
+def mean_iou_of_matches(
+    objects: Objects, found: Found, score: float = 0.25, iou: float = 0.5, pairs: Pairs | None = None
+) -> float | None:
+    """`mean_iou_matched` of columns.
+
+    Args:
+        pairs: that overlap by `iou`, where they are known.
+    """
+    if pairs is None:
+        pairs = overlapping_pairs(found, objects, min(iou, HIGHEST_THRESHOLD))
+    sure, real = found.score >= score, ~objects.crowd
+    pairs = pairs.among(sure, real)
     # One setting, which every pair reaches and which ignores no object.
-    reached, ignored = np.ones(len(pairs.iou), np.uint64), np.zeros(len(objects.area), np.uint64)
-    matched = pairs.iou[greedy_matches(pairs, found.group, reached, ignored, objects.crowd) > 0]
+    reached, ignored = np.ones(len(pairs.iou), np.uint64), np.zeros(int(real.sum()), np.uint64)
+    no_crowd = np.zeros(len(ignored), np.bool_)
+    matched = pairs.iou[greedy_matches(pairs, found.group[sure], reached, ignored, no_crowd) > 0]
     return float(np.mean(matched)) if len(matched) else None

@@ -56,6 +56,8 @@ class SegmentationScores:
         frequency_weighted_iou: mean of the classes' IoU, each weighted by its true pixels.
         boundary_iou: mean of the classes' boundary IoU; None where it was not asked for.
         per_class: the scores by class name, in the order of labels.
+        confusion: judged pixels by true class (rows) and predicted class (columns), K x (K + 1); the last column is
+            what was given to no class.
     """
 
     images: int
@@ -65,6 +67,7 @@ class SegmentationScores:
     frequency_weighted_iou: float | None
     boundary_iou: float | None
     per_class: Mapping[str, SegmentationClassScores]
+    confusion: tuple[tuple[int, ...], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The object that `visionkit evaluate --json` prints; what is not defined is null."""
@@ -102,13 +105,9 @@ class MapCounts:
             predicted: u8 [H, W]; a label that is no class, such as `IGNORED`, is wrong wherever it is judged.
         """
         assert truth.shape == predicted.shape
-        count = len(self.classes)
-        judged = truth != IGNORED
-        columns = np.minimum(predicted, count)[judged].astype(np.int64)
-        pairs = truth[judged] * np.int64(count + 1) + columns
-        self.confusion += np.bincount(pairs, minlength=count * (count + 1)).reshape(count, count + 1)
+        self.confusion += map_confusion(truth, predicted, len(self.classes))
         if self.boundaries:
-            self._add_boundaries(truth, predicted, judged)
+            self._add_boundaries(truth, predicted, truth != IGNORED)
         self.images += 1
 
     def _add_boundaries(self, truth: Labels, predicted: Labels, judged: NDArray[np.bool_]) -> None:
@@ -147,7 +146,20 @@ class MapCounts:
             frequency_weighted_iou=_number(_shares(np.nansum(true * iou), true.sum())),
             boundary_iou=_mean(boundary),
             per_class=per_class,
+            confusion=tuple(tuple(row) for row in self.confusion.tolist()),
         )
+
+
+def map_confusion(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:
+    """i64 [K, K + 1], the judged pixels of a map by true label (rows) and predicted label (columns); the last column is
+    what was given to no class.
+
+    Args: as `MapCounts.add`, and K.
+    """
+    judged = truth != IGNORED
+    columns = np.minimum(predicted, classes)[judged].astype(np.int64)
+    pairs = truth[judged] * np.int64(classes + 1) + columns
+    return np.bincount(pairs, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
 
 
 def boundary_width(height: int, width: int) -> int:

@@ -50,6 +50,7 @@ def detector_content(
     in_range = all(0 <= row["score"] <= 1 for row in rows)
     calibration = detection_calibration(truth, rows, SHOWN_SCORE, task=task) if in_range else None
     return {
+        "kind": "detections",
         "title": title,
         "facts": list(facts),
         "task": task,

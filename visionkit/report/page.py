@@ -13,7 +13,7 @@ from visionkit.formats.json_file import write_json
 
 
 def write_report(file: Path, content: Mapping[str, Any]) -> None:
-    """Write the page that shows a content, as `visionkit.report.content` makes it.
+    """Write the page that shows a content, as `visionkit.report.content` or `map_content` makes it.
 
     Raises:
         UsageError: the file exists.
@@ -32,12 +32,19 @@ def check_report(file: Path) -> None:
         raise UsageError(f"a report is an HTML file, got {file.name}; name it {file.stem}.html")
 
 
+SCRIPTS = {"detections": ("page.js", "detections.js"), "maps": ("page.js", "maps.js")}
+"""By the kind of content, the scripts that draw it, one behind the other."""
+
+
 def page(content: Mapping[str, Any]) -> str:
     """The HTML text."""
     parts = resources.files("visionkit.report")
+
+    def read(name: str) -> str:
+        return parts.joinpath(name).read_text(encoding="utf-8")
+
     # "<" as an escape: no name in the data can close the element it stands in.
     data = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    text = parts.joinpath("page.html").read_text(encoding="utf-8")
-    for mark, part in (("/*STYLE*/", "page.css"), ("/*SCRIPT*/", "page.js")):
-        text = text.replace(mark, parts.joinpath(part).read_text(encoding="utf-8"))
+    script = "\n".join(map(read, SCRIPTS[content["kind"]]))
+    text = read("page.html").replace("/*STYLE*/", read("page.css")).replace("/*SCRIPT*/", script)
     return text.replace("/*DATA*/", data)

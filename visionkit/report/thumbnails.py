@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from visionkit.errors import DataError
 from visionkit.imaging.reader import read_image
@@ -46,9 +50,34 @@ class Thumbnails:
         height, width = image.shape[:2]
         if self.left <= 0:
             return None, (width, height)
-        scale = min(1.0, self.side / max(width, height))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
+        size = self._size(width, height)
+        small = image if size == (width, height) else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         _, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+        return self._uri("image/jpeg", data.tobytes()), (width, height)
+
+    def of_map(self, labels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> str | None:
+        """A map as a data URI, as large as its picture: each pixel in the colour of its label, others transparent; None
+        without room.
+
+        Args:
+            labels: u8 [H, W].
+            palette: u8 [K, 3] RGB.
+        """
+        if self.left <= 0:
+            return None
+        size = self._size(labels.shape[1], labels.shape[0])
+        # What has no colour is the index behind the last one: the fewer indices, the fewer bits a pixel.
+        small = np.minimum(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), len(palette)).astype(np.uint8)
+        picture = Image.fromarray(small)
+        picture.putpalette(np.vstack([palette, np.zeros((1, 3), np.uint8)]).tobytes())
+        stream = io.BytesIO()
+        picture.save(stream, "PNG", transparency=len(palette), optimize=True)
+        return self._uri("image/png", stream.getvalue())
+
+    def _size(self, width: int, height: int) -> tuple[int, int]:
+        scale = min(1.0, self.side / max(width, height))
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+    def _uri(self, kind: str, data: bytes) -> str:
         self.left -= len(data)
-        return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}", (width, height)
+        return f"data:{kind};base64,{base64.b64encode(data).decode()}"
