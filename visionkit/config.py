@@ -22,8 +22,10 @@ from visionkit.backbones.names import BACKBONE_CHOICES, is_backbone
 from visionkit.data.augment import PRESETS, AugmentSettings
 from visionkit.data.augment_values import DEFAULT_BASE, settings_of, values_of
 from visionkit.data.cache import CacheName
+from visionkit.diagnosis.codes import CODES
 from visionkit.engine.settings import TrainSettings
-from visionkit.errors import ConfigError
+from visionkit.errors import ConfigError, UsageError
+from visionkit.formats.folds import Fold
 from visionkit.models.forms import FORM_PARTS, OWN_FORM, FormName
 
 ModelName = Literal[
@@ -72,6 +74,21 @@ def _one_or_several(specs: Any) -> Any:
 
 # `freeze: 10` says the same as `freeze: [10]`.
 FreezeSpecs = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
+
+
+def _codes_of_errors(codes: tuple[str, ...]) -> tuple[str, ...]:
+    for code in codes:
+        if code not in CODES:
+            raise PydanticCustomError(
+                "code", "{rule}", {"rule": f"input should be codes of errors, and {code} is none"}
+            )
+        if CODES[code].severity != "error":
+            rule = f"input should be codes of errors, {code} is a {CODES[code].severity}, which stops nothing"
+            raise PydanticCustomError("code", "{rule}", {"rule": rule})
+    return codes
+
+
+ErrorCodes = Annotated[tuple[str, ...], BeforeValidator(_one_or_several), AfterValidator(_codes_of_errors)]
 
 
 def _known_backbone(name: str) -> str:
@@ -128,6 +145,15 @@ def _own_or_side(value: Any) -> str | int:
 
 
 Side = Annotated[Literal["own"] | int, PlainValidator(_own_or_side)]
+
+
+def _known_fold(text: str) -> str:
+    try:
+        return str(Fold.of(text)) if text else text
+    except UsageError:
+        rule = "input should be PART/PARTS with 2 parts or more, such as 2/5"
+        raise PydanticCustomError("fold", "{rule}", {"rule": rule}) from None
+
 
 # YAML reads `cache: off` as False.
 Cache = Annotated[CacheName, BeforeValidator(lambda value: "off" if value is False else value)]
@@ -205,6 +231,9 @@ class Recipe(BaseModel):
     )
     freeze: FreezeSpecs = Field((), description="units held still, as --freeze takes them")
     unfreeze: FreezeSpecs = Field((), description="when they learn again, as --unfreeze takes it")
+    keep_classes: bool = Field(
+        False, description="learn the classes of the data beside those that the weights know, and do not forget these"
+    )
     train: TrainSettings = TrainSettings()
 
     @field_validator("form")
@@ -231,6 +260,12 @@ class Config(Recipe):
     """A recipe, the data and weights it starts from, and the machine it runs on."""
 
     data: str = Field("sample", description="dataset folder, or 'sample'")
+    fold: Annotated[str, AfterValidator(_known_fold)] = Field(
+        "", description="the part of train and val together that is val, such as 2/5; none: the val split of the data"
+    )
+    guard: str = Field(
+        "", description="COCO file, or dataset with a val split, on which AP of old classes is told before and after"
+    )
     proposals: str = Field(
         "",
         description="folder of train.json and val.json, or .npz: where objects may be, for fast-rcnn; and for rcnn, "
@@ -247,6 +282,9 @@ class Config(Recipe):
     )
     cache: Cache = Field("auto", description="decoded images kept in memory: ram, off, or auto where they fit easily")
     skip_bad: bool = Field(False, description="leave items in error out of the data, by name, instead of refusing it")
+    waive: ErrorCodes = Field(
+        (), description="codes of errors in the data, such as VK204, whose items are left out; others still stop"
+    )
     force: bool = Field(False, description="freeze randomly initialised weights all the same")
     offline: bool = Field(False, description="never use the network; what is not in the cache is an error")
     tensorboard: bool = Field(False, description="curves for TensorBoard too; needs the extra of that name")

@@ -98,7 +98,7 @@ def test_the_objects_of_a_dataset_are_its_pictures(tiny_data: Path, tmp_path: Pa
     result = visionkit.finetune(tiny_data, out=tmp_path / "run", say=said.append, **settings(epochs=1))
     assert result is not None
     # Ten images with two objects, but the second, and the last of all a crowd region.
-    assert any("1 epochs of 17 crops in batches of 4" in line for line in said)
+    assert any("1 epoch of 17 crops in batches of 4" in line for line in said)
     scores = visionkit.evaluate(result.best, tiny_data)
     assert scores.images == 5  # pictures: four images, likewise
     assert scores.to_json()["task"] == "classify"

@@ -100,12 +100,15 @@ def test_the_weights_file_names_no_path_and_no_time(tiny_run: TinyRun, tiny_data
 def test_what_is_said_names_the_data_and_the_plan_and_is_in_the_log(tiny_run: TinyRun) -> None:
     said = "\n".join(tiny_run.said)
     # 10 pictures of which one is empty: 9 * 2 objects, one of them a crowd.
-    assert "train: 10 images, 17 objects, 1 crowd regions, 1 images without objects" in said
+    assert "train: 10 images, 17 objects, 1 crowd region, 1 image without objects" in said
     assert "Classes (category id): red block (3), blue block (8)" in said
     assert "Training yolo/csp-light at 64 px on cpu" in said
     log = (tiny_run.result.folder / "log.txt").read_text()
     assert log.startswith(said)
     assert len([line for line in log.splitlines() if line.startswith("epoch ")]) == 20
+    epochs = [line for line in tiny_run.said if line.startswith("epoch ")]
+    assert len(epochs) == 20
+    assert [" AP " in line for line in epochs] == [number % 4 == 0 for number in range(1, 21)]
 
 
 def test_a_folder_is_made_under_runs_and_never_used_twice(

@@ -19,13 +19,16 @@ from visionkit.engine.checkpoint import load_state, previous_state
 from visionkit.engine.events import Event, Saved
 from visionkit.errors import CheckpointError, DataError, UsageError, VisionkitError
 
+KILLS = int(os.environ.get("VISIONKIT_KILLS", "10"))
+"""How often the busy run is killed; more on request, as VISIONKIT_KILLS=50 takes minutes."""
+
 # What must be the same at the end, byte by byte.
 RESULTS = ("last.safetensors", "best.safetensors", "metrics.csv", "metrics.jsonl", "curves.png")
 
 # 5 batches an epoch and a step of the optimizer after 2, 2 and 1 of them; mosaics until the last two epochs; the state
 # saved after every step.
 BUSY = [
-    *tiny_flags(batch=2, augment="heavy", workers=1, seed=3, epochs=9),
+    *tiny_flags(batch=2, augment="heavy", workers=1, seed=3, epochs=max(9, 9 * KILLS // 10)),
     *("--set=train.accumulate=2", "--set=train.save_minutes=0", "--set=train.evaluate_every=2"),
     "--set=mosaic_until=0.8",
 ]
@@ -69,9 +72,9 @@ def kill_and_resume(command_line: CommandLine, first: list[Any], run: Path, kill
 
 def wait_for_saves(state: Path, count: int) -> None:
     seen = modified(state)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while count:
-        assert time.monotonic() < deadline, "no state was saved within a minute"
+        assert time.monotonic() < deadline, "no state was saved within four minutes"
         time.sleep(0.005)
         if modified(state) not in (None, seen):
             seen, count = modified(state), count - 1
@@ -85,11 +88,14 @@ def modified(path: Path) -> int | None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are forked")
-def test_ten_kills_change_nothing(command_line: CommandLine, tiny_data: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(max(300, 60 * KILLS))
+def test_ten_kills_and_more_on_request_change_nothing(
+    command_line: CommandLine, tiny_data: Path, tmp_path: Path
+) -> None:
     first = ["--data", tiny_data, *BUSY]
     whole = command_line("finetune", *first, "--out", tmp_path / "whole")
     assert whole.code == 0, whole.stderr
-    kill_and_resume(command_line, first, tmp_path / "killed", kills=10, seed=1)
+    kill_and_resume(command_line, first, tmp_path / "killed", kills=KILLS, seed=1)
     assert results_of(tmp_path / "killed") == results_of(tmp_path / "whole")
 
 

@@ -1,6 +1,7 @@
 """A segmenter from masks to overlays: trained, resumed, judged, frozen; and told from detectors and their data."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,37 @@ def test_evaluating_gives_the_number_that_training_printed(run: FinetuneResult, 
     assert list(content["per_class"]) == list(NAMES)
     judged = 4 * 46 * 64
     assert sum(row["pixels"] for row in content["per_class"].values()) == judged
+
+
+def test_the_report_of_a_segmenter(run: FinetuneResult, data: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    scores = visionkit.evaluate(run.best, data, report=report)
+    inside = re.search(r'id="data">(.*?)</script>', report.read_text(), re.DOTALL)
+    assert inside is not None
+    content = json.loads(inside.group(1))
+    assert content["kind"] == "maps"
+    assert content["scores"]["mIoU"] == scores.to_json()["mIoU"]
+    assert content["confusion"] == [list(row) for row in scores.to_json()["confusion"]]
+    assert len(content["images"]) == 4
+    # The images' cells add up to the matrix.
+    total = np.zeros_like(content["confusion"])
+    for image in content["images"]:
+        for row, column, pixels in image["cells"]:
+            total[row, column] += pixels
+    assert total.tolist() == content["confusion"]
+    worst = [image["badness"] for image in content["images"]]
+    assert worst == sorted(worst, reverse=True)
+
+
+def test_what_only_detections_have_is_refused(run: FinetuneResult, data: Path, tmp_path: Path) -> None:
+    for options, flag in (
+        ({"referee": True}, "--referee"),
+        ({"voc": True}, "--voc"),
+        ({"slices": True}, "--slices"),
+        ({"calibrate": tmp_path / "new.safetensors"}, "--calibrate"),
+    ):
+        with pytest.raises(UsageError, match=f"is no detector, and {flag} is of detections; leave it out"):
+            visionkit.evaluate(run.best, data, **options)
 
 
 def test_pictures_show_truth_prediction_and_errors(run: FinetuneResult, data: Path, tmp_path: Path) -> None:

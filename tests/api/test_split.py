@@ -58,8 +58,8 @@ def test_ids_of_two_splits_that_are_the_same(tmp_path: Path) -> None:
     assert sorted(a.id for s in written.splits.values() for i in s.images for a in i.annotations) == [1, 2, 3, 4]
     assert said[3:] == [
         "train, val are put together and divided anew",
-        "1 images have an id of another split and are numbered anew",
-        "1 objects have an id of another split and are numbered anew",
+        "1 image has an id of another split, numbered anew",
+        "1 object has an id of another split, numbered anew",
     ]
 
 

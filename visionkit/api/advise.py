@@ -15,8 +15,9 @@ from visionkit.api.prepare import open_run
 from visionkit.api.strategy import LOADED_RATE
 from visionkit.choices import Choices
 from visionkit.config import Config
+from visionkit.counted import counted
 from visionkit.engine.events import Listener
-from visionkit.engine.run_folder import numbered_folder
+from visionkit.engine.numbered_folder import numbered_folder
 from visionkit.errors import UsageError
 
 Say = Callable[[str], None]
@@ -62,7 +63,8 @@ class Advised:
         lines = [*self.advice.lines(), f"  rates         fresh layers {fresh:g}, loaded layers {loaded:g}"]
         for trial in self.trials:
             score = "n/a" if trial.score is None else f"{trial.score:.4f}"
-            lines.append(f"  trial         {trial.plan.words()}: {trial.metric} {score} after {trial.epochs} epochs")
+            after = f"{trial.metric} {score} after {counted(trial.epochs, 'epoch')}"
+            lines.append(f"  trial         {trial.plan.words()}: {after}")
         return [*lines, f"  command       {shlex.join(self.command)}"]
 
     def to_json(self) -> dict[str, Any]:

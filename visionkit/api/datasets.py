@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from visionkit.counted import counted
 from visionkit.data.sample import render_sample
 from visionkit.formats.dataset_layout import DatasetLayout
 from visionkit.formats.held_out import with_val
@@ -48,15 +49,15 @@ def say_split(name: str, images: AnnotatedImages, say: Callable[[str], None]) ->
     masks = any(image.mask is not None for image in images.images)
     background = 0 if masks else sum(not image.annotations for image in images.images)
     crowds = sum(annotation.iscrowd for image in images.images for annotation in image.annotations)
-    line = f"{name}: {len(images.images)} images"
+    line = f"{name}: {counted(len(images.images), 'image')}"
     if masks:
         line += " with masks"
     elif not images.whole_images:
-        line += f", {images.object_count - crowds} objects"
-    line += f", {crowds} crowd regions" if crowds else ""
-    line += f", {background} images without objects" if background else ""
+        line += f", {counted(images.object_count - crowds, 'object')}"
+    line += f", {counted(crowds, 'crowd region')}" if crowds else ""
+    line += f", {counted(background, 'image')} without objects" if background else ""
     say(line)
     for remark, count in images.remarks.items():
         say(f"{name}: {count} {remark}")
     if images.left_out:
-        say(f"{name}: {len(images.left_out)} items in error left out")
+        say(f"{name}: {counted(len(images.left_out), 'item')} in error left out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,21 @@ from visionkit.api.batch_size import fit_batch
 from visionkit.api.find_rate import find_rate
 from visionkit.api.fitting import run_fitting, say_fitting_plan, settle_fitting
 from visionkit.api.freezing import require_thaws_within
-from visionkit.api.prepare import Prepared, Say, prepare, prepare_resumed, say_plan
+from visionkit.api.guard import forgotten
+from visionkit.api.prepare import Prepared, Say, prepare, say_plan
+from visionkit.api.resume import prepare_resumed
+from visionkit.api.run_choices import run_choices
 from visionkit.api.shared_run import begun, require_shareable, speaking
+from visionkit.api.study_plan import is_study
 from visionkit.api.task_data import is_fitted
 from visionkit.api.time_budget import fix_epochs, settle_length
 from visionkit.api.training_run import FinetuneResult, run_training
-from visionkit.choices import Choices, describe, parse_assignments, read_augment, read_config_file
+from visionkit.choices import Choices, describe
 from visionkit.engine.distributed import TorchProcesses, by_first, joined_processes
 from visionkit.engine.events import Listener
 from visionkit.engine.interruption import StopRequest
-from visionkit.engine.run_folder import RunFolder, numbered_folder
+from visionkit.engine.numbered_folder import numbered_folder
+from visionkit.engine.run_folder import RunFolder
 from visionkit.errors import UsageError
 
 DRY_RUN_ENDS = "Dry run: nothing was trained, no run folder was made"
@@ -61,7 +67,8 @@ def finetune(
         flags: any other setting by its name on the command line: model, backbone, weights, strategy, unfreeze (one or
             several), force, epochs or minutes, batch (a number or "auto"), imgsz, lr, lr_backbone, optimizer, patience,
             seed, augment (a preset, a YAML file or settings), cache, device, threads, workers, amp, tensorboard,
-            skip_bad, offline, max_images.
+            skip_bad, waive (codes of errors), offline, max_images, keep_classes (learn the classes of the data beside
+            those of the weights), guard (a COCO file or a dataset of old classes: AP of each before and after).
 
     Returns:
         The result, or None after a dry run, and in all but the first of several processes that torchrun started.
@@ -99,6 +106,11 @@ def _go_on(
     processes: TorchProcesses | None,
 ) -> FinetuneResult | None:
     """The run in a folder, from where its state is."""
+    if is_study(root):
+        raise UsageError(
+            f"{root} is the folder of several runs; go on with all by visionkit.study(resume=...), or with one "
+            "by its own folder"
+        )
     folder = RunFolder(root)
     if dry_run:
         _tell_left_out(prepare_resumed(folder, say, processes, elsewhere), on_skip, lambda line: None)
@@ -108,7 +120,8 @@ def _go_on(
     say_and_log = _logging(say, log)
     resumed = prepare_resumed(folder, say_and_log, processes, elsewhere)
     _tell_left_out(resumed, on_skip, log)
-    return run_training(resumed, folder, listen, say_and_log, stop=stop, processes=processes)
+    result = run_training(resumed, folder, listen, say_and_log, stop=stop, processes=processes)
+    return _with_what_was_forgotten(result, resumed, listen, say_and_log, processes)
 
 
 def _begin(
@@ -130,7 +143,7 @@ def _begin(
     auto_batch = flags.get("batch") == "auto"
     if auto_batch:
         flags["batch"] = None
-    choices = _choices(data, freeze, config, set, flags)
+    choices = run_choices(data, freeze, config, set, flags)
     said: list[str] = []
 
     def say_and_keep(line: str) -> None:
@@ -169,7 +182,20 @@ def _begin(
         result = run_training(prepared, folder, listen, say_and_log, stop=stop, processes=processes)
     if budget is not None:
         say_and_log(budget.sentence())
-    return result
+    return _with_what_was_forgotten(result, prepared, listen, say_and_log, processes)
+
+
+def _with_what_was_forgotten(
+    result: FinetuneResult, run: Prepared, listen: Listener, say: Say, processes: TorchProcesses | None
+) -> FinetuneResult:
+    """The result with the old classes before and after, told and written, where the run has a guard."""
+    if run.guard is None or not (processes is None or processes.first):
+        return result
+    found = forgotten(run.guard, result.best, run.config, run.device, listen)
+    for line in found.lines():
+        say(line)
+    found.write(result.folder)
+    return replace(result, forgotten=found)
 
 
 def _new_folder(
@@ -209,43 +235,3 @@ def _logging(say: Say, log: Say) -> Say:
 
 # Flags that a run may go on with though it began without.
 _CHANGE_NOTHING = ("workers", "cache")
-
-# Flags whose setting lies in the group `train`.
-_TRAIN_FLAGS = ("epochs", "batch", "lr", "lr_backbone", "optimizer", "patience", "seed", "amp")
-_FLAGS = (
-    "model", "backbone", "weights", "minutes", "force", "imgsz", "augment", "cache", "device", "threads", "workers",
-    "tensorboard", "skip_bad", "offline", "max_images", "strategy", "unfreeze",
-    *_TRAIN_FLAGS,
-)  # fmt: skip
-
-
-def _choices(
-    data: str | Path | None,
-    freeze_specs: str | int | Sequence[str | int],
-    config: str | Path | None,
-    assignments: Sequence[str],
-    flags: dict[str, Any],
-) -> Choices:
-    choices = Choices()
-    if config is not None:
-        choices.say(read_config_file(Path(config)), "file")
-    assigned = parse_assignments(assignments)
-    augment = flags.pop("augment", None)
-    if augment is not None:
-        # Before --set, which may change single values of it; but as a whole the flag wins.
-        choices.say(read_augment(augment), "flag")
-        assigned = {key: value for key, value in assigned.items() if key not in ("augment", "augment.base")}
-    choices.say(assigned, "set")
-    unknown = [name for name in flags if name not in _FLAGS]
-    if unknown:
-        raise UsageError(f"finetune has no option {unknown[0]!r}; the options are {', '.join(sorted(_FLAGS))}")
-    said = {f"train.{k}" if k in _TRAIN_FLAGS else k: v for k, v in flags.items() if v is not None}
-    if isinstance(said.get("weights"), Path):
-        said["weights"] = str(said["weights"])
-    specs = [freeze_specs] if isinstance(freeze_specs, str | int) else freeze_specs
-    if specs:
-        said["freeze"] = [str(spec) for spec in specs]
-    if data is not None:
-        said["data"] = str(data)
-    choices.say(said, "flag")
-    return choices

@@ -12,6 +12,7 @@ from visionkit.api.time_budget import spread_images
 from visionkit.api.training_run import FinetuneResult
 from visionkit.build import save_model
 from visionkit.choices import Choices
+from visionkit.counted import counted
 from visionkit.engine.device import has_bf16, precision
 from visionkit.engine.evaluate import EVALUATIONS
 from visionkit.engine.events import ImagesDone, Listener
@@ -31,6 +32,7 @@ OF_EPOCHS = {
     "freeze": "--freeze",
     "strategy": "--strategy",
     "unfreeze": "--unfreeze",
+    "keep_classes": "--keep-classes",
     "train.lr_backbone": "--lr-backbone",
     "train.layer_decay": "--set train.layer_decay",
     "train.groups": "--set train.groups",
@@ -99,8 +101,8 @@ def say_fitting_plan(run: Prepared, say: Say) -> None:
     half = "bf16" if config.train.amp and has_bf16(device) else "fp32"
     source = f"out of {config.proposals}" if config.proposals else "by selective search"
     say(
-        f"Fitting {config.architecture} at {config.imgsz} px on {device} ({half}): on {len(run.train_data)} images, "
-        f"proposals {source}, regions warped to {model.warp} px"
+        f"Fitting {config.architecture} at {config.imgsz} px on {device} ({half}): on "
+        f"{counted(len(run.train_data), 'image')}, proposals {source}, regions warped to {model.warp} px"
     )
 
 
@@ -118,7 +120,10 @@ def run_fitting(run: Prepared, folder: RunFolder, listen: Listener, say: Say) ->
         fitting = model.fit(
             (batch.to(device) for batch in batches), on_images=_told("fitting on", len(run.train_data), listen)
         )
-    say(f"Fitted on {fitting.images} images: {fitting.proposals} proposals, {fitting.objects} objects")
+    say(
+        f"Fitted on {counted(fitting.images, 'image')}: {counted(fitting.proposals, 'proposal')}, "
+        f"{counted(fitting.objects, 'object')}"
+    )
     times = (f"{words} {fitting.seconds[phase]:.1f} s" for phase, words in PHASES.items())
     say(f"Took {', '.join(times)}: {sum(fitting.seconds.values()) / fitting.images:.2f} s an image")
 

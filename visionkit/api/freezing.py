@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 
 from visionkit.build import Model
 from visionkit.config import Config
+from visionkit.counted import counted
 from visionkit.engine.parameter_groups import has_own_rates, rule_table
 from visionkit.engine.thawing import Held, Thaws
 from visionkit.engine.train import TrainingState
@@ -52,7 +53,7 @@ def require_thaws_within(thaws: Thaws, epochs: int) -> None:
     last = max((held.epoch for held in thaws.held), default=0)
     if last > epochs:
         raise UsageError(
-            f"--unfreeze thaws at epoch {last}, but the run has {epochs} epoch{'s' * (epochs != 1)}; name an earlier "
+            f"--unfreeze thaws at epoch {last}, but the run has {counted(epochs, 'epoch')}; name an earlier "
             "one, or train longer"
         )
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from visionkit.build import BACKBONES, DEFAULT_WEIGHTS, MODELS, load_model
-from visionkit.bundled.files import bundled_model_card, bundled_weights
+from visionkit.build import BACKBONES, MODELS, load_model
+from visionkit.bundled.files import DEFAULT_WEIGHTS, bundled_model_card, bundled_weights
 from visionkit.errors import UsageError
 from visionkit.models.forms import FORM_PARTS
 from visionkit.published.cache import cache_folder

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,27 +15,29 @@ from torch import nn
 
 from visionkit.api.datasets import find_dataset, say_split
 from visionkit.api.freezing import hold_still, say_rates
+from visionkit.api.guard import Guard, open_guard
+from visionkit.api.kept_classes import KeptClasses, keep_classes
+from visionkit.api.starting_weights import adopted_settings, starting_weights
 from visionkit.api.strategy import settle_by_advice, settle_freeze, settle_weights
 from visionkit.api.task_data import TaskDataset, proposals_file, task_images, task_layout, task_of, training_dataset
-from visionkit.api.weights import find_model
-from visionkit.backbone_transfer import BackboneTransfer, BackboneWeights, imagenet_weights, transfer_backbone
-from visionkit.build import DEFAULT_WEIGHTS, LoadedModel, build_model, load_model
-from visionkit.bundled.files import bundled_weights
+from visionkit.api.waived import waives_errors
+from visionkit.backbone_transfer import BackboneTransfer, BackboneWeights, transfer_backbone
+from visionkit.build import LoadedModel, build_model
 from visionkit.choices import Choices
 from visionkit.config import Config
+from visionkit.counted import counted
 from visionkit.data.augment_values import in_words
 from visionkit.data.dataset import DetectionDataset
 from visionkit.data.loader import BatchPlan
 from visionkit.data.semantic import median_frequency_weights
-from visionkit.engine.checkpoint import load_state
 from visionkit.engine.device import choose_device, has_bf16, use_threads
-from visionkit.engine.distributed import TorchProcesses, by_first, processes_here
-from visionkit.engine.events import DownloadProgress, Listener
-from visionkit.engine.run_folder import RunFolder
+from visionkit.engine.distributed import processes_here
+from visionkit.engine.events import Listener
 from visionkit.engine.tensorboard import summary_writer
-from visionkit.engine.train import TrainingState, is_finished
-from visionkit.errors import CheckpointError, ConfigError, DataError
+from visionkit.engine.train import TrainingState
+from visionkit.errors import ConfigError, DataError
 from visionkit.formats.dataset_layout import DatasetLayout
+from visionkit.formats.folds import Fold, with_fold
 from visionkit.formats.layout import check_same_classes, read_split
 from visionkit.formats.records import AnnotatedImages
 from visionkit.formats.semantic_map import label_counts
@@ -43,8 +46,6 @@ from visionkit.nn.freeze import Frozen, frozen_sha256
 from visionkit.nn.fresh_start import start_behind_backbone
 from visionkit.nn.norms import FrozenBatchNorm2d
 from visionkit.nn.sync_batch_norm import sync_batch_norms
-from visionkit.published.download import published_file
-from visionkit.published.weights import IMAGENET_WEIGHTS
 from visionkit.transfer import Transfer, transfer_weights
 from visionkit.types import Task
 
@@ -64,6 +65,9 @@ class Prepared:
         frozen_sha256: of these tensors before step 1; empty where nothing is frozen.
         transfer: what the weights came to; None where they are random, and where a run goes on.
         fresh: names of the tensors that started random.
+        data_kept_sha256: of what was read of the data, see `kept_sha256`.
+        kept: what the run learns with so as not to forget classes of its weights; None where it keeps none.
+        guard: where it is told what it forgets; None where nowhere.
     """
 
     config: Config
@@ -77,6 +81,9 @@ class Prepared:
     frozen_sha256: str
     transfer: Transfer | BackboneTransfer | None
     fresh: tuple[str, ...] = ()
+    data_kept_sha256: str = ""
+    kept: KeptClasses | None = None
+    guard: Guard | None = None
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -115,18 +122,22 @@ def open_run(
     layout = find_dataset(None if choices.origin("data") == "default" else config.data, say, config.train.seed)
     if saved is None:
         settle_weights(choices)
-    source = _source(choices, say, listen) if saved is None else None
+    source = starting_weights(choices, say, listen) if saved is None else None
     if isinstance(source, LoadedModel):
-        choices.say(_adopted(choices, source), "auto")
+        choices.say(adopted_settings(choices, source), "auto")
     # The model decides what is read of data that have objects and masks.
     task = task_of(choices.config())
     layout = task_layout(task, layout, config.train.seed)
+    if config.fold:
+        layout = with_fold(layout, Fold.of(config.fold), config.train.seed)
+        say(f"Fold {config.fold}: val is that part of train and val together, dealt out by seed {config.train.seed}")
     if saved is not None and saved["data_sha256"] != annotations_sha256(layout):
         raise DataError(
             f"the annotations in {layout.root} are not those this run began with, and it would end elsewhere; "
             "restore them, or start a new run"
         )
-    train_images, val_images = _read_splits(layout, task, config.skip_bad, say)
+    skip_bad = config.skip_bad or waives_errors(layout, config.waive, say)
+    train_images, val_images = _read_splits(layout, task, skip_bad, say)
     if saved is not None and saved.get("kept_sha256", "") not in ("", kept_sha256(train_images, val_images)):
         raise DataError(
             f"--skip-bad leaves other items of {layout.root} out than when this run began, and it would end elsewhere; "
@@ -134,6 +145,8 @@ def open_run(
         )
 
     choices.say({"data": str(layout.path.resolve())}, choices.origin("data"))
+    if config.guard:
+        choices.say({"guard": str(Path(config.guard).resolve())}, choices.origin("guard"))
     here, cores = processes_here(), os.cpu_count() or 1
     if config.workers is None:
         # A process that has one core to itself reads its images between steps, sooner than another would in its way.
@@ -167,6 +180,15 @@ def prepare(
     if config.strategy == "auto":
         source = settle_by_advice(choices, train_images, source, device, say, listen)
         config = choices.config()
+    guard = open_guard(config, source, device, listen, None if saved is None else saved.get("guard"))
+    kept = None
+    if config.keep_classes:
+        kept = (
+            keep_classes(config, source, train_images, device, say, listen)
+            if saved is None
+            else KeptClasses.from_state(saved["kept_classes"])
+        )
+        train_images, val_images = kept.learnt(train_images), kept.judged(val_images)
 
     model = build_model(config, train_images.classes)
     if config.train.sync_batchnorm:
@@ -196,11 +218,7 @@ def prepare(
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     thaws = hold_still(model, config, fresh if saved is None else (), say)
     train_data = training_dataset(config, train_images, config.cache, proposals_file(config, "train"))
-    if isinstance(train_data, DetectionDataset) and train_data.without_mask:
-        say(f"Masks: {train_data.without_mask} of {train_images.object_count} objects have none and teach boxes alone")
-    if isinstance(train_data, DetectionDataset) and train_data.proposal_counts is not None:
-        counts = train_data.proposal_counts
-        say(f"Proposals: {counts.sum()} for {(counts > 0).sum()} of {len(counts)} training images")
+    _say_what_there_is_to_learn(train_data, train_images, say)
     plan = batch_plan(config, len(train_data))
     state = TrainingState.begin(model, config.train, plan.steps_per_epoch, fresh, thaws)
     say_rates(state, config, say)
@@ -209,8 +227,32 @@ def prepare(
     thaws.seal(model, saved.get("thaw_sha256", ()) if saved is not None else ())
     frozen, sha256 = thaws.rest, frozen_sha256(model, thaws.rest) if thaws.rest else ""
     return Prepared(
-        config, layout, train_images, train_data, val_images, device, state, frozen, sha256, transfer, fresh
+        config,
+        layout,
+        train_images,
+        train_data,
+        val_images,
+        device,
+        state,
+        frozen,
+        sha256,
+        transfer,
+        fresh,
+        data_kept_sha256=kept_sha256(opened.train_images, opened.val_images),
+        kept=kept,
+        guard=guard,
     )
+
+
+def _say_what_there_is_to_learn(data: TaskDataset, images: AnnotatedImages, say: Say) -> None:
+    """Of a detector's training images: how many objects lack a mask that is learnt, how many proposals there are."""
+    if not isinstance(data, DetectionDataset):
+        return
+    if data.without_mask:
+        say(f"Masks: {data.without_mask} of {images.object_count} objects have none and teach boxes alone")
+    if data.proposal_counts is not None:
+        counts = data.proposal_counts
+        say(f"Proposals: {counts.sum()} for {(counts > 0).sum()} of {counted(len(counts), 'training image')}")
 
 
 def _read_splits(
@@ -228,64 +270,6 @@ def _read_splits(
     named = ", ".join(f"{name} ({i})" for i, name in zip(table.category_ids, table.names, strict=True))
     say(f"Classes (category id): {named}")
     return splits
-
-
-def _source(choices: Choices, say: Say, listen: Listener) -> LoadedModel | BackboneWeights | None:
-    """The model whose weights training starts from, or published ones of its backbone, or None for random ones.
-
-    The bundled model is the start wherever nothing else is said, of another kind of model its backbone; but where it
-    does not exist, or another backbone is asked for, the start is random, and `choices` say so, so that the run's
-    config file means this run for good.
-    """
-    config = choices.config()
-    if config.weights == "scratch":
-        return None
-    if config.weights == IMAGENET_WEIGHTS:
-        return _imagenet(config, say, listen)
-    if config.weights != DEFAULT_WEIGHTS:
-        return find_model(
-            config.weights,
-            model=None if choices.origin("model") == "default" else config.model,
-            backbone=None if choices.origin("backbone") == "default" else config.backbone,
-            auxiliary=config.auxiliary,
-            offline=config.offline,
-            listen=listen,
-            say=say,
-        )
-    if bundled_weights() is None:
-        why = "this version bundles no model"
-    else:
-        bundled = load_model(DEFAULT_WEIGHTS)
-        own = bundled.recipe.backbone
-        if choices.origin("weights") != "default" or choices.origin("backbone") == "default" or config.backbone == own:
-            return bundled
-        why = f"the bundled model is {bundled.name}, without {config.backbone}"
-    say(f"Weights: random, because {why}; start from one of yours by --weights FILE")
-    choices.say({"weights": "scratch"}, "auto")
-    return None
-
-
-def _imagenet(config: Config, say: Say, listen: Listener) -> BackboneWeights:
-    published = imagenet_weights(config.backbone)
-    path = published_file(
-        f"weights {IMAGENET_WEIGHTS} for {config.backbone}",
-        published,
-        offline=config.offline,
-        say=say,
-        progress=lambda done, total: listen(DownloadProgress(done, total)),
-    )
-    return BackboneWeights(config.backbone, path, published.sha256)
-
-
-def _adopted(choices: Choices, source: LoadedModel) -> dict[str, Any]:
-    """What weights decide where the user said nothing: their architecture and, for the same model, image size."""
-    recipe, config = source.recipe, choices.config()
-    own: dict[str, Any] = {"model": recipe.model, "backbone": recipe.backbone}
-    if choices.origin("model") == "default" or config.model == recipe.model:
-        own["imgsz"] = recipe.imgsz
-        if choices.origin("backbone") == "default" or config.backbone == recipe.backbone:
-            own["form"] = recipe.form
-    return {key: value for key, value in own.items() if choices.origin(key) == "default"}
 
 
 def _require_learnable_norms(model: nn.Module, config: Config) -> None:
@@ -306,51 +290,16 @@ def say_plan(run: Prepared, say: Say) -> None:
     augment = config.augment if isinstance(config.augment, str) else in_words(config.augment)
     say(f"Training data: {run.train_data.cache_words}")
     say(
-        f"Training {config.architecture} at {config.imgsz} px on {device} ({half}): {settings.epochs} "
-        f"epochs of {len(run.train_data)} {_counted(run)} in batches of {settings.batch * settings.accumulate}, "
-        f"{settings.optimizer}, lr {settings.lr:g}, augment {augment}, seed {settings.seed}"
+        f"Training {config.architecture} at {config.imgsz} px on {device} ({half}): "
+        f"{counted(settings.epochs, 'epoch')} of {counted(len(run.train_data), _picture(run))} in batches of "
+        f"{settings.batch * settings.accumulate}, {settings.optimizer}, lr {settings.lr:g}, augment {augment}, "
+        f"seed {settings.seed}"
     )
 
 
-def _counted(run: Prepared) -> str:
-    """What the pictures that training draws are: images, or what is cut out of them."""
-    return "crops" if task_of(run.config) == "classify" and not run.train_images.whole_images else "images"
-
-
-def prepare_resumed(
-    folder: RunFolder,
-    say: Say,
-    processes: TorchProcesses | None = None,
-    elsewhere: Mapping[str, Any] | None = None,
-) -> Prepared:
-    """The run in a folder, exactly as its state says.
-
-    Args:
-        processes: who else learns from each batch; the first one reads the state for all.
-        elsewhere: settings that change no result, such as `workers`, in place of the run's own.
-
-    Raises:
-        CheckpointError: there is no whole state, or it does not hold together.
-        DataError: the annotations changed since.
-    """
-    saved = by_first(processes, lambda: load_state(folder.state, say))
-    if saved.get("format") != STATE_FORMAT:
-        raise CheckpointError(
-            f"{folder.state} has format {saved.get('format')!r}, this version reads {STATE_FORMAT!r}; start a new run"
-        )
-    choices = Choices()
-    choices.say(saved["config"], "file")
-    choices.say(elsewhere or {}, "flag")
-    prepared = prepare(choices, say, saved)
-    held = list(prepared.state.thaws.sha256)
-    if prepared.frozen_sha256 != saved["frozen_sha256"] or held != list(saved.get("thaw_sha256", ())):
-        raise CheckpointError(f"{folder.state}: its frozen tensors are not those the run began with; start a new run")
-    if is_finished(prepared.state, prepared.config.train):
-        return prepared
-    say_plan(prepared, say)
-    state, epochs = prepared.state, prepared.config.train.epochs
-    say(f"Resuming {folder.root} after {state.epoch} of {epochs} epochs and {state.batch} batches")
-    return prepared
+def _picture(run: Prepared) -> str:
+    """What a picture that training draws is: an image, or what is cut out of one."""
+    return "crop" if task_of(run.config) == "classify" and not run.train_images.whole_images else "image"
 
 
 def annotations_sha256(layout: DatasetLayout) -> str:

@@ -11,7 +11,9 @@ from visionkit.formats.findings import Findings
 from visionkit.formats.image_files import find_image
 from visionkit.formats.records import AnnotatedImages
 from visionkit.metrics.coco_map import CocoScores
+from visionkit.metrics.mean_iou import SegmentationScores
 from visionkit.report.content import detector_content
+from visionkit.report.map_content import SeenMaps, map_content
 from visionkit.report.page import write_report
 from visionkit.version import __version__
 
@@ -32,6 +34,22 @@ def report_detections(
     """
     lines = [*facts, f"{len(truth.images)} images, {truth.object_count} objects; visionkit {__version__}"]
     write_report(file, detector_content(title, truth, rows, scores, scores.task, lines))
+
+
+def report_maps(
+    file: Path,
+    title: str,
+    truth: AnnotatedImages,
+    scores: SegmentationScores,
+    seen: SeenMaps,
+    facts: Sequence[str] = (),
+) -> None:
+    """Write the report on semantic maps, all of which `seen` has seen.
+
+    Raises: as `report_detections`.
+    """
+    lines = [*facts, f"{len(truth.images)} images; visionkit {__version__}"]
+    write_report(file, map_content(title, truth, scores, seen, lines))
 
 
 def with_images_in(truth: AnnotatedImages, folder: Path) -> AnnotatedImages:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from visionkit.api.convert import Written, read_contents, write_contents
+from visionkit.counted import counted
 from visionkit.errors import DataError, UsageError
 from visionkit.formats.dataset_formats import format_of
 from visionkit.formats.layout import find_layout
@@ -63,7 +64,7 @@ def split(
     whole = _pooled(contents, say)
     groups = _groups(whole, group, pattern)
     if group is not None:
-        say(f"{len(set(groups))} groups of images by {'column' if pattern is None else 'file_name'} {group}")
+        say(f"{counted(len(set(groups)), 'group')} of images by {'column' if pattern is None else 'file_name'} {group}")
     counts = np.zeros((len(whole.images), len(whole.classes)), np.int64)
     for row, image in zip(counts, whole.images, strict=True):
         for annotation in image.annotations:
@@ -110,19 +111,20 @@ def _pooled(contents: Contents, say: Callable[[str], None]) -> AnnotatedImages:
         image_id = image.id
         if image_id in seen_images:
             image_id, free_image = free_image, free_image + 1
-            renumbered["images"] += 1
+            renumbered["image"] += 1
         seen_images.add(image_id)
         objects = []
         for annotation in image.annotations:
             object_id = annotation.id
             if object_id in seen_objects:
                 object_id, free_object = free_object, free_object + 1
-                renumbered["objects"] += 1
+                renumbered["object"] += 1
             seen_objects.add(object_id)
             objects.append(replace(annotation, id=object_id))
         pooled.append(replace(image, id=image_id, annotations=tuple(objects)))
     for what, number in renumbered.items():
-        say(f"{number} {what} have an id of another split and are numbered anew")
+        many = "has" if number == 1 else "have"
+        say(f"{counted(number, what)} {many} an id of another split, numbered anew")
     left_out = tuple(chain.from_iterable(images.left_out for images in splits))
     return replace(splits[0], images=tuple(pooled), left_out=left_out)
 

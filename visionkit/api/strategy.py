@@ -76,9 +76,11 @@ def settle_by_advice(
     for line in advice.lines():
         say(line)
     plan = advice.best
-    if plan.strategy == "scratch" and advice.second and choices.origin("weights") != "default":
+    named = choices.origin("weights") != "default"
+    if plan.strategy == "scratch" and advice.second and (named or choices.config().keep_classes):
         plan = advice.second
-        say(f"Weights were named, so they are used: {plan.words()}")
+        why = "Weights were named" if named else "Classes of the weights are kept"
+        say(f"{why}, so they are used: {plan.words()}")
     said: dict[str, Any] = {"strategy": plan.strategy}
     if plan.freeze:
         said["freeze"] = [plan.freeze]

@@ -11,12 +11,14 @@ from typing import Any
 from torch import nn
 
 from visionkit.api.evaluate import counted_images, split_loader
-from visionkit.api.prepare import STATE_FORMAT, Prepared, Say, annotations_sha256, batch_plan, kept_sha256
+from visionkit.api.guard import Forgetting
+from visionkit.api.prepare import STATE_FORMAT, Prepared, Say, annotations_sha256, batch_plan
 from visionkit.api.run_failures import explained
 from visionkit.api.task_data import FRAMINGS, proposals_file, task_dataset, task_of
 from visionkit.api.training_samples import augment_settings, growth, sample_sheet
 from visionkit.build import save_model
 from visionkit.config import Config
+from visionkit.counted import counted
 from visionkit.data.loader import BatchLoader, BatchPlan, training_loader
 from visionkit.data.views import TrainingView
 from visionkit.engine.checkpoint import save_state
@@ -24,7 +26,7 @@ from visionkit.engine.curves import draw_curves
 from visionkit.engine.distributed import TorchProcesses
 from visionkit.engine.evaluate import EVALUATIONS
 from visionkit.engine.evaluate_together import Part, evaluate_together, own_part
-from visionkit.engine.events import EpochDone, Event, Listener, Saved, StepSkipped, Thawed
+from visionkit.engine.events import EpochDone, Event, Listener, Saved, StepSkipped, Stopped, Thawed
 from visionkit.engine.interruption import StopRequest
 from visionkit.engine.run_folder import RunFolder
 from visionkit.engine.tensorboard import tensorboard_log
@@ -49,6 +51,7 @@ class FinetuneResult:
         left_out: items of the data that `skip_bad` left out, each named in the log.
         thawed: what was frozen at first and learnt later, with the SHA-256 that it had until then.
         skipped: steps that were not taken, because their loss or gradient was not finite.
+        forgotten: AP of old classes before and after, where a guard was named.
     """
 
     folder: Path
@@ -61,6 +64,7 @@ class FinetuneResult:
     left_out: int = 0
     thawed: tuple[Thawed, ...] = ()
     skipped: int = 0
+    forgotten: Forgetting | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -74,6 +78,7 @@ class FinetuneResult:
             "left_out": self.left_out,
             "thawed": [asdict(thawed) for thawed in self.thawed],
             "skipped": self.skipped,
+            **({"forgotten": self.forgotten.to_json()} if self.forgotten else {}),
         }
 
 
@@ -171,10 +176,12 @@ class RunParts:
             "training": state.to_dict(),
             "config": _flat(self.run.config),
             "data_sha256": self.data_sha256,
-            "kept_sha256": kept_sha256(self.run.train_images, self.run.val_images),
+            "kept_sha256": self.run.data_kept_sha256,
             "frozen_sha256": self.run.frozen_sha256,
             "thaw_sha256": list(state.thaws.sha256),
             "fresh": list(self.run.fresh),
+            "kept_classes": None if self.run.kept is None else self.run.kept.to_state(),
+            "guard": None if self.run.guard is None else self.run.guard.to_state(),
         }
         save_state(self.folder.state, content)
         self.listen(Saved(self.folder.state))
@@ -225,12 +232,12 @@ def run_training(
     state, writes = run.state, processes is None or processes.first
     parts = RunParts.of(run, folder, listen, processes)
 
-    def log_event(event: Event) -> None:
-        if isinstance(event, EpochDone) and writes:
-            folder.add_to_log(epoch_line(event))
-        elif isinstance(event, Thawed) and writes:
-            folder.add_to_log(event.sentence())
-        elif isinstance(event, StepSkipped) and event.in_a_row == 1:
+    def tell(event: Event) -> None:
+        if isinstance(event, EpochDone):
+            say(epoch_line(event))
+        elif isinstance(event, Stopped):
+            say(f"Stopped after epoch {event.epoch}: no better {event.metric} since epoch {event.best_epoch}")
+        elif isinstance(event, Thawed) or (isinstance(event, StepSkipped) and event.in_a_row == 1):
             say(event.sentence())
         listen(event)
 
@@ -239,10 +246,10 @@ def run_training(
         save_picture(folder.first_batch, sample_sheet(first, run.train_images.classes))
     if is_finished(state, run.config.train):
         epochs = run.config.train.epochs
-        say(f"{folder.root} is finished, after {state.epoch} of {epochs} epochs: nothing is left to do")
+        say(f"{folder.root} is finished, after {state.epoch} of {counted(epochs, 'epoch')}: nothing is left to do")
     else:
-        watched = tensorboard_log(folder.tensorboard, log_event) if run.config.tensorboard and writes else None
-        with watched or nullcontext(log_event) as told, explained(run, folder, parts.loaders):
+        watched = tensorboard_log(folder.tensorboard, tell) if run.config.tensorboard and writes else None
+        with watched or nullcontext(tell) as told, explained(run, folder, parts.loaders):
             train(
                 state,
                 parts.batches,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,30 +16,41 @@ from visionkit.cli.options import (
     BACKBONE_HELP,
     WEIGHTS_HELP,
     Debug,
-    Device,
-    ImageSize,
     Json,
     Offline,
     SkipBad,
-    Threads,
 )
 from visionkit.cli.process import become_several
 from visionkit.cli.progress import say, training_progress
+from visionkit.counted import counted
 
 if TYPE_CHECKING:
     from visionkit.api.training_run import FinetuneResult
+
+OR_THE_WEIGHTS = "or that of the weights"
 
 COMMANDS = {"AP": "detect", "mIoU": "segment", "accuracy": "classify"}
 """What a model is tried with, by what it is judged by."""
 
 
 def finetune(
-    data: Annotated[str | None, typer.Option(help="Dataset folder, or 'sample', 'sample-b'.")] = None,
-    model: Annotated[str | None, typer.Option(help="Architecture: a name that visionkit models lists.")] = None,
-    backbone: Annotated[str | None, typer.Option(help=BACKBONE_HELP)] = None,
-    weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP)] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Dataset folder, or 'sample', 'sample-b'.", show_default="the dataset in this folder, or else sample"
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Architecture: a name that visionkit models lists.", show_default=f"yolo, {OR_THE_WEIGHTS}"),
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help=BACKBONE_HELP, show_default=f"csp-light, {OR_THE_WEIGHTS}")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP, show_default="default")] = None,
     freeze: Annotated[
-        list[str] | None, typer.Option(help="Units held still: 10, 0-4, backbone, all-but-head, none; repeatable.")
+        list[str] | None,
+        typer.Option(help="Units held still: 10, 0-4, backbone, all-but-head, none; repeatable.", show_default="none"),
     ] = None,
     unfreeze: Annotated[
         list[str] | None, typer.Option(help="When they learn again, epochs from 1: backbone.layer4@5,all@20.")
@@ -47,47 +59,102 @@ def finetune(
         str | None,
         typer.Option(
             help="auto (by measuring, see visionkit advise), head (new last layers alone), freeze (first units, the "
-            "backbone), full (all, loaded layers slower), scratch."
+            "backbone), full (all, loaded layers slower), scratch.",
+            show_default="none, --freeze and rates alone decide",
         ),
     ] = None,
+    keep_classes: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-classes", help="Learn the classes of the data beside those of the weights, and do not forget these."
+        ),
+    ] = None,
+    guard: Annotated[
+        str | None,
+        typer.Option(help="COCO file or dataset of old classes: AP of each before and after, in guard.json too."),
+    ] = None,
     force: Annotated[bool | None, typer.Option("--force", help="Freeze random weights all the same.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.", show_default="100")] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Time for it all, in place of --epochs: measures, then fixes their number.")
     ] = None,
     batch: Annotated[
-        str | None, typer.Option("--batch", "--batch-size", help="Images a step; auto: the most that fit, up to 64.")
+        str | None,
+        typer.Option(
+            "--batch", "--batch-size", help="Images a step; auto: the most that fit, up to 64.", show_default="16"
+        ),
     ] = None,
-    imgsz: ImageSize = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    lr_backbone: Annotated[float | None, typer.Option(help="Highest learning rate of the backbone.")] = None,
+    imgsz: Annotated[
+        int | None,
+        typer.Option(
+            "--imgsz", "--img", help="Side of the square network input, pixels.", show_default=f"320, {OR_THE_WEIGHTS}"
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Highest learning rate.", show_default="0.002, other optimizers have their own")
+    ] = None,
+    lr_backbone: Annotated[
+        float | None, typer.Option(help="Highest learning rate of the backbone.", show_default="that of all others")
+    ] = None,
     optimizer: Annotated[
-        str | None, typer.Option(help="muon, adamw, adam, sgd, momentum, nesterov, adagrad, rmsprop or adadelta.")
+        str | None,
+        typer.Option(
+            help="muon, adamw, adam, sgd, momentum, nesterov, adagrad, rmsprop or adadelta.", show_default="muon"
+        ),
     ] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Stop after so many evaluations without a better AP, or other metric.")
+        int | None,
+        typer.Option(
+            help="Stop after so many evaluations without a better AP, or other metric.", show_default="0, never"
+        ),
     ] = None,
     processes: Annotated[
         int, typer.Option(min=1, help="That share each batch and --threads; on a CPU 2 are faster than 1 of 2 threads.")
     ] = 1,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.")] = None,
-    max_images: Annotated[
-        int | None, typer.Option(help="Of rcnn: most training images that it is fitted on, evenly spread.")
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.", show_default="0")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="So many runs, from --seed on: mean and spread, in seeds.json too.")
     ] = None,
-    augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Cross-validation: train and val in so many parts, each val once; mean and spread."),
+    ] = None,
+    max_images: Annotated[
+        int | None,
+        typer.Option(
+            help="Of rcnn: most training images that it is fitted on, evenly spread.", show_default="0, takes all"
+        ),
+    ] = None,
+    augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP, show_default="heavy")] = None,
     cache: Annotated[
-        str | None, typer.Option(help="Decoded images kept in memory: ram, off, or auto, where they fit easily.")
+        str | None,
+        typer.Option(
+            help="Decoded images kept in memory: ram, off, or auto, where they fit easily.", show_default="auto"
+        ),
     ] = None,
     skip_bad: SkipBad = False,
-    amp: Annotated[bool | None, typer.Option(help="bf16 where the hardware has it.")] = None,
-    tensorboard: Annotated[bool | None, typer.Option(help="Write curves for TensorBoard too.")] = None,
-    device: Device = None,
-    threads: Threads = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that read and augment images.")] = None,
+    waive: Annotated[
+        list[str] | None,
+        typer.Option(help="Code of an error in the data, such as VK204: its items are left out; repeatable."),
+    ] = None,
+    amp: Annotated[bool | None, typer.Option(help="bf16 where the hardware has it.", show_default="amp")] = None,
+    tensorboard: Annotated[
+        bool | None, typer.Option(help="Write curves for TensorBoard too.", show_default="no-tensorboard")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", show_default="auto")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that read and augment images.", show_default="cores - 1, at most 8"),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting as KEY=VALUE; repeatable.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; a new one under runs/finetune.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with an interrupted run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run, or of several.", show_default="a new one under runs")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with an interrupted run, or with several, in their folder.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print everything, train nothing.")] = False,
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Say which learning rate suits, and draw why; train nothing.")
@@ -100,14 +167,19 @@ def finetune(
 
     Example: [bold]visionkit finetune --data my-data --weights best.safetensors --freeze 10[/bold]
     """
-    from visionkit.api import finetune as job
+    from visionkit.api.finetune import finetune as one_run
+    from visionkit.api.study import study
+    from visionkit.api.study_plan import is_study
+    from visionkit.api.study_result import StudyResult
 
-    flags = {
+    flags: dict[str, Any] = {
         "model": model,
         "backbone": backbone,
         "weights": weights,
         "strategy": strategy,
         "unfreeze": unfreeze or None,
+        "keep_classes": keep_classes,
+        "guard": guard,
         "force": force,
         "epochs": epochs,
         "minutes": minutes,
@@ -122,6 +194,7 @@ def finetune(
         "augment": augment,
         "cache": cache,
         "skip_bad": skip_bad or None,
+        "waive": waive or None,
         "amp": amp,
         "tensorboard": tensorboard,
         "device": device,
@@ -129,10 +202,16 @@ def finetune(
         "workers": workers,
         "offline": offline or None,
     }
+    several = folds is not None or seeds is not None or (resume is not None and is_study(resume))
+    if several:
+        flags |= {"folds": folds, "seeds": seeds, "find_lr": find_lr or None}
+    else:
+        flags["find_lr"] = find_lr
     left_out = LeftOut()
     become_several(device, processes)
     with training_progress() as listen, patient_signals(listen) as (listen_and_note, stop):
-        result = job.finetune(
+        train: Callable[..., FinetuneResult | StudyResult | None] = study if several else one_run
+        result = train(
             data,
             freeze=freeze or (),
             config=config,
@@ -140,7 +219,6 @@ def finetune(
             out=out,
             resume=resume,
             dry_run=dry_run,
-            find_lr=find_lr,
             listen=listen_and_note,
             say=say,
             on_skip=left_out,
@@ -151,16 +229,20 @@ def finetune(
         return
     if json_:
         typer.echo(json.dumps(result.to_json()))
+    elif isinstance(result, StudyResult):
+        for line in result.lines():
+            typer.echo(line)
     else:
         _print(result)
-    left_out.finish(all_named=str(result.folder / "log.txt"))
+    log = result.folder if isinstance(result, StudyResult) else result.folder / "log.txt"
+    left_out.finish(all_named=str(log))
 
 
 def _print(result: FinetuneResult) -> None:
     shown = "  ".join(f"{name} {value:.4f}" for name, value in result.scores.items() if value is not None)
     typer.echo(f"Best epoch {result.best_epoch} of {result.epochs}: {shown}" if result.epochs else f"Fitted: {shown}")
     if result.skipped:
-        typer.echo(f"Skipped {result.skipped} steps, their loss or gradient was not finite")
+        typer.echo(f"Skipped {counted(result.skipped, 'step')}: loss or gradient was not finite")
     typer.echo(f"Weights: {result.best}")
     command = next(command for metric, command in COMMANDS.items() if metric in result.scores)
     typer.echo(f"Try it: visionkit {command} IMAGE --weights {result.best}")

@@ -1,39 +1,49 @@
-"""What a user sees while something long is going on: a bar on a terminal, plain lines otherwise. All on stderr."""
+"""What a user sees while something long is going on: a bar on a terminal, plain lines otherwise. All on stderr.
+
+rich is imported by the bars alone: a line of words, such as a single detection ends with, does without.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from visionkit.cli.download_progress import download_bar
-
 if TYPE_CHECKING:
-    from visionkit.engine.events import Event, Listener
+    from rich.console import Console
+    from rich.progress import Progress
 
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+    from visionkit.engine.events import DownloadProgress, Event, Listener
 
 
 def say(line: str) -> None:
-    """One line of words."""
-    stderr.print(line, markup=False)
+    """One line of words; above a bar where there is one."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@cache
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def image_bar(instead_of: Progress) -> Iterator[Listener]:
     """A listener that counts the images of a single pass; while it lasts, in place of another bar: a terminal has room
     for one."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     from visionkit.engine.events import ImagesDone
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"))
-    bar = Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True)
+    bar = Progress(*columns, TimeRemainingColumn(), console=_stderr(), transient=True)
     task = bar.add_task("", total=None)
 
     def listen(event: Event) -> None:
-        if not isinstance(event, ImagesDone) or not stderr.is_terminal:
+        if not isinstance(event, ImagesDone) or not _stderr().is_terminal:
             return
         if not bar.live.is_started:
             instead_of.stop()
@@ -54,15 +64,19 @@ def image_bar(instead_of: Progress) -> Iterator[Listener]:
 @contextmanager
 def proposal_progress() -> Iterator[Listener]:
     """A listener that counts the images that proposals were made for."""
-    with image_bar(instead_of=Progress(console=stderr, disable=True)) as listen:
+    from rich.progress import Progress
+
+    with image_bar(instead_of=Progress(console=_stderr(), disable=True)) as listen:
         yield listen
 
 
 @contextmanager
 def training_progress() -> Iterator[Listener]:
-    """A listener that shows a training run: loss, metric, images a second, time left."""
-    from visionkit.api.training_run import epoch_line
-    from visionkit.engine.events import DownloadProgress, EpochDone, ImagesDone, StepDone, Stopped, Thawed
+    """A listener that draws how far a training run is: loss, metric, images a second, time left."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from visionkit.cli.download_progress import download_bar
+    from visionkit.engine.events import DownloadProgress, EpochDone, ImagesDone, StepDone
     from visionkit.metrics.task_scores import scores_by_name
 
     columns = (
@@ -73,8 +87,8 @@ def training_progress() -> Iterator[Listener]:
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with (
-        Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
-        download_bar(stderr, instead_of=progress) as show_download,
+        Progress(*columns, console=_stderr(), transient=True, disable=not _stderr().is_terminal) as progress,
+        download_bar(_stderr(), instead_of=progress) as show_download,
         image_bar(instead_of=progress) as show_images,
     ):
         task = progress.add_task("train", total=None, epoch="", loss=0.0, score="", speed="-")
@@ -94,42 +108,48 @@ def training_progress() -> Iterator[Listener]:
                     metric, value = next(iter(scores_by_name(event.scores).items()))
                     if value is not None:
                         progress.update(task, score=f"{metric} {value:.4f}")
-                say(epoch_line(event))
             elif isinstance(event, DownloadProgress):
                 show_download(event)
             elif isinstance(event, ImagesDone):
                 show_images(event)
-            elif isinstance(event, Thawed):
-                say(event.sentence())
-            elif isinstance(event, Stopped):
-                say(f"Stopped after epoch {event.epoch}: no better {event.metric} since epoch {event.best_epoch}")
 
         yield listen
 
 
 @contextmanager
 def loading_progress() -> Iterator[Listener]:
-    """A listener that shows the download of a model, where there is one."""
-    from visionkit.engine.events import DownloadProgress
+    """A listener that shows the download of a model, where there is one; only then is it made ready."""
+    show_download: Callable[[DownloadProgress], None] | None = None
 
-    with download_bar(stderr, instead_of=Progress(console=stderr, disable=True)) as show_download:
+    def listen(event: Event) -> None:
+        from rich.progress import Progress
 
-        def listen(event: Event) -> None:
-            if isinstance(event, DownloadProgress):
-                show_download(event)
+        from visionkit.cli.download_progress import download_bar
+        from visionkit.engine.events import DownloadProgress
 
+        nonlocal show_download
+        if isinstance(event, DownloadProgress):
+            if show_download is None:
+                bar = download_bar(_stderr(), instead_of=Progress(console=_stderr(), disable=True))
+                show_download = bars.enter_context(bar)
+            show_download(event)
+
+    with ExitStack() as bars:
         yield listen
 
 
 @contextmanager
 def image_progress(what: str) -> Iterator[Listener]:
     """A listener that counts evaluated images, after the download of a model where there is one."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from visionkit.cli.download_progress import download_bar
     from visionkit.engine.events import DownloadProgress, EvaluationProgress
 
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
-        Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
-        download_bar(stderr, instead_of=progress) as show_download,
+        Progress(*columns, console=_stderr(), transient=True, disable=not _stderr().is_terminal) as progress,
+        download_bar(_stderr(), instead_of=progress) as show_download,
     ):
         task = progress.add_task(what, total=None)
 

@@ -1,0 +1,52 @@
+"""A run that was interrupted, prepared to go on from where its state is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from visionkit.api.prepare import STATE_FORMAT, Prepared, Say, prepare, say_plan
+from visionkit.choices import Choices
+from visionkit.counted import counted
+from visionkit.engine.checkpoint import load_state
+from visionkit.engine.distributed import TorchProcesses, by_first
+from visionkit.engine.run_folder import RunFolder
+from visionkit.engine.train import is_finished
+from visionkit.errors import CheckpointError
+
+
+def prepare_resumed(
+    folder: RunFolder,
+    say: Say,
+    processes: TorchProcesses | None = None,
+    elsewhere: Mapping[str, Any] | None = None,
+) -> Prepared:
+    """The run in a folder, exactly as its state says.
+
+    Args:
+        processes: who else learns from each batch; the first one reads the state for all.
+        elsewhere: settings that change no result, such as `workers`, in place of the run's own.
+
+    Raises:
+        CheckpointError: there is no whole state, or it does not hold together.
+        DataError: the annotations changed since.
+    """
+    saved = by_first(processes, lambda: load_state(folder.state, say))
+    if saved.get("format") != STATE_FORMAT:
+        raise CheckpointError(
+            f"{folder.state} has format {saved.get('format')!r}, this version reads {STATE_FORMAT!r}; start a new run"
+        )
+    choices = Choices()
+    choices.say(saved["config"], "file")
+    choices.say(elsewhere or {}, "flag")
+    prepared = prepare(choices, say, saved)
+    held = list(prepared.state.thaws.sha256)
+    if prepared.frozen_sha256 != saved["frozen_sha256"] or held != list(saved.get("thaw_sha256", ())):
+        raise CheckpointError(f"{folder.state}: its frozen tensors are not those the run began with; start a new run")
+    if is_finished(prepared.state, prepared.config.train):
+        return prepared
+    say_plan(prepared, say)
+    state, epochs = prepared.state, prepared.config.train.epochs
+    batches = counted(state.batch, "batch", "batches")
+    say(f"Resuming {folder.root} after {state.epoch} of {counted(epochs, 'epoch')} and {batches}")
+    return prepared
