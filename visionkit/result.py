@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from visionkit.classes import ClassTable
 
 SCHEMA = "visionkit.result/1"
+SCHEMA_FILE = Path(__file__).with_name("result.schema.json")
 
 Task = Literal["detect", "segment", "classify"]
 """What a model is for: its class says so in the attribute `task`, and so does each of its results."""
@@ -38,6 +41,8 @@ class Result:
         semantic: u8 [height, width], the label of each pixel, 255 where its class was not asked for; or None.
         masks: of each of N objects, of the image's size; None where the model says none.
         why: what the model decided and why, the document of `visionkit.predict.why`; None where no one asked.
+        confidences: f32 [N] in [0, 1], of detections: the share of those with such a score that are right; None where
+            the model was never calibrated. Scores, their order and thresholds are the same with and without.
     """
 
     path: str
@@ -54,6 +59,7 @@ class Result:
     semantic: NDArray[np.uint8] | None = None
     masks: tuple[Rle, ...] | None = None
     why: Mapping[str, Any] | None = None
+    confidences: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -74,15 +80,24 @@ class Result:
                 {
                     **own,
                     "share" if self.task == "segment" else "score": round(float(score), 5),
+                    **confidence,
                     "label": int(label),
                     "category_id": self.classes.category_ids[label],
                     "name": self.classes.names[label],
                 }
-                for own, score, label in zip(self._regions_to_json(), self.scores, self.labels, strict=True)
+                for own, score, confidence, label in zip(
+                    self._regions_to_json(), self.scores, self._confidences_to_json(), self.labels, strict=True
+                )
             ],
             "milliseconds": {step: round(ms, 2) for step, ms in self.milliseconds.items()},
             **({} if self.why is None else {"why": self.why}),
         }
+
+    def _confidences_to_json(self) -> list[dict[str, float]]:
+        """What each score is worth, of a calibrated model."""
+        if self.confidences is None:
+            return [{}] * len(self)
+        return [{"confidence": round(float(value), 5)} for value in self.confidences]
 
     def _regions_to_json(self) -> list[dict[str, Any]]:
         """Where each item lies, as its task says it: a box, a mask, nowhere."""
@@ -94,6 +109,13 @@ class Result:
         if self.masks is None:
             return boxes
         return [{**box, "mask": mask} for box, mask in zip(boxes, self.masks, strict=True)]
+
+
+def result_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) that every `Result.to_json` obeys: `result.schema.json`, which lies beside this
+    file."""
+    schema: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    return schema
 
 
 def _run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class ConstantBackend:
     boxes: list = field(default_factory=lambda: [[16, 24, 48, 40], [0, 16, 64, 48]])
     labels: list = field(default_factory=lambda: [1, 0])
     name: str = "constant"
-    sha256: str = "abc"
+    sha256: str = "ab" * 32
     classes: ClassTable = field(default_factory=lambda: ClassTable((3, 17), ("car", "cat")))
     image_size: int = 64
     asked: list = field(default_factory=list)
@@ -60,7 +60,7 @@ def test_boxes_come_back_in_original_pixels(photos):
     result = next(detect_files(backend, photos, on_skip=never))
     np.testing.assert_allclose(result.boxes, [[32, 16, 96, 48], [0, 0, 128, 64]])
     assert (result.path, result.width, result.height) == (str(photos[0]), 128, 64)
-    assert (result.model_name, result.model_sha256) == ("constant", "abc")
+    assert (result.model_name, result.model_sha256) == ("constant", "ab" * 32)
     assert result.to_json()["items"][0]["category_id"] == 17
     assert list(result.milliseconds) == ["read", "preprocess", "model", "postprocess"]
     assert all(ms >= 0 for ms in result.milliseconds.values())
@@ -175,7 +175,7 @@ adders = [writer.__enter__() for writer in writers]
 for image, result in detect_loaded(Three(), images, batch=4):
     picture = names.take(image.path)
     for add in adders:
-        add(result, number=image.number, name=picture.stem)
+        add(result, number=image.number, name=picture.stem, pixels=image.pixels)
     save_picture(picture, draw(image.pixels, result))
     if image.number == 200:
         before = resident()

@@ -30,6 +30,7 @@ def result_of(boxes, scores=None, path="photo.jpg"):
     )
 
 
+PIXELS = np.zeros((480, 640, 3), np.uint8)
 ONE, NONE, TWO = result_of([[1, 2, 3, 4]], path="x/a.jpg"), result_of([], path="b.jpg"), result_of([[0, 0, 1, 1]] * 2)
 
 
@@ -42,15 +43,19 @@ def test_formats_are_chosen_by_name_each_once():
     with pytest.raises(UsageError) as error:
         chosen_formats(["csv", "xml"])
     assert str(error.value) == (
-        "unknown format 'xml', detections are written as one or several of json, coco, yolo, csv, masks; "
-        "choose among these"
+        "unknown format 'xml', detections are written as one or several of json, coco, yolo, csv, labelme, cvat, "
+        "masks, crops; choose among these"
     )
 
 
 def run_that_is_interrupted(writer, folder):
     with writer(folder) as add:
-        add(ONE, number=1, name="a")
+        add(ONE, number=1, name="a", pixels=PIXELS)
         raise KeyboardInterrupt
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("name", [name for name, chosen in FORMATS.items() if "detect" in chosen.tasks])
@@ -58,11 +63,11 @@ def test_all_formats_lie_side_by_side_and_an_interrupted_run_keeps_what_it_has(n
     with pytest.raises(KeyboardInterrupt):
         run_that_is_interrupted(FORMATS[name].writer, tmp_path / "interrupted")
     with FORMATS[name].writer(tmp_path / "done") as add:
-        add(ONE, number=1, name="a")
+        add(ONE, number=1, name="a", pixels=PIXELS)
         # Already now, before the end, as after a SIGKILL.
-        now = {path.name: path.read_bytes() for path in (tmp_path / "done").iterdir()}
+        now = contents(tmp_path / "done")
     for folder in ("interrupted", "done"):
-        assert {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} == now
+        assert contents(tmp_path / folder) == now
     assert sum(map(len, now.values())) > 20
 
 
@@ -85,7 +90,7 @@ def test_the_json_file_has_the_lines_of_stdout(tmp_path):
     stream = io.StringIO()
     with json_writer(tmp_path) as add:
         for number, result in enumerate([ONE, NONE, TWO], start=1):
-            add(result, number=number, name="n")
+            add(result, number=number, name="n", pixels=PIXELS)
             write_json_line(stream, result)
     assert (tmp_path / "detections.jsonl").read_text() == stream.getvalue()
 
@@ -117,7 +122,7 @@ def test_the_coco_file_is_an_array_after_every_image(tmp_path):
     with coco_writer(path.parent) as add:
         assert json.loads(path.read_text()) == []
         for number, (result, rows) in enumerate([(NONE, 0), (ONE, 1), (NONE, 1), (TWO, 3)], start=1):
-            add(result, number=number, name="n")
+            add(result, number=number, name="n", pixels=PIXELS)
             assert len(json.loads(path.read_text())) == rows
     rows = json.loads(path.read_text())
     assert [(row["image_id"], row["file_name"]) for row in rows] == [(2, "x/a.jpg"), (4, "photo.jpg"), (4, "photo.jpg")]
@@ -130,7 +135,7 @@ def test_a_csv_row_a_box_under_a_header(tmp_path):
     odd = result_of([[1, 2, 3.5, 4]], [0.1], path='say "a, b".jpg')
     with csv_writer(tmp_path) as add:
         for number, result in enumerate([odd, NONE, TWO], start=1):
-            add(result, number=number, name="n")
+            add(result, number=number, name="n", pixels=PIXELS)
     with (tmp_path / "detections.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[0] == {
@@ -168,9 +173,9 @@ def test_yolo_shares_place_corners_within_a_hundredth_of_a_pixel():
 
 def test_yolo_files_are_named_by_image_and_say_whose_they_are(tmp_path):
     with yolo_writer(tmp_path) as add:
-        add(ONE, number=1, name="a")
-        add(NONE, number=2, name="b")
-        add(TWO, number=4, name="a-2")
+        add(ONE, number=1, name="a", pixels=PIXELS)
+        add(NONE, number=2, name="b", pixels=PIXELS)
+        add(TWO, number=4, name="a-2", pixels=PIXELS)
     assert {path.name: path.read_text(encoding="utf-8").count("\n") for path in tmp_path.iterdir()} == {
         "a.txt": 1,
         "b.txt": 0,

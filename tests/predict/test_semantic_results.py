@@ -28,6 +28,7 @@ from visionkit.predict.output_formats import DEFAULT_FORMATS, chosen_formats
 from visionkit.result import Result
 
 TABLE = ClassTable((5, 7, 9), ("road", "car", "sky"))
+PIXELS = np.zeros((96, 128, 3), np.uint8)
 
 
 class Halves:
@@ -107,8 +108,8 @@ def test_the_table_says_each_classs_area() -> None:
 def test_masks_are_data_again(tmp_path: Path) -> None:
     said = result(["road", "sky"])
     with mask_writer(tmp_path) as add:
-        add(said, number=3, name="street")
-        add(result(), number=4, name="street-2")
+        add(said, number=3, name="street", pixels=PIXELS)
+        add(result(), number=4, name="street-2", pixels=PIXELS)
     assert (read_mask(tmp_path / "masks/street.png") == said.semantic).all()
     classes = read_mask_classes(tmp_path / "masks/classes.json")
     assert classes.table.names == TABLE.names
@@ -126,7 +127,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks/classes.json").touch()
     with pytest.raises(UsageError, match=r"classes.json exists"), mask_writer(tmp_path) as add:
-        add(result(), number=1, name="street")
+        add(result(), number=1, name="street", pixels=PIXELS)
 
 
 def test_formats_are_those_of_the_task() -> None:
@@ -140,7 +141,7 @@ def test_formats_are_those_of_the_task() -> None:
 
 def test_regions_are_rows_of_coco(tmp_path: Path) -> None:
     with coco_writer(tmp_path) as add:
-        add(result(["road", "car"]), number=3, name="street")
+        add(result(["road", "car"]), number=3, name="street", pixels=PIXELS)
     road, car = json.loads((tmp_path / "results.json").read_text())
     assert {key: road[key] for key in ("image_id", "category_id", "bbox", "area", "score", "file_name")} == {
         "image_id": 3,

@@ -1,12 +1,24 @@
 """Which files a user's words name."""
 
 import os
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from visionkit.errors import DataError, UsageError
-from visionkit.predict.sources import find_images
+from visionkit.predict.sources import (
+    Address,
+    Camera,
+    GivenPicture,
+    StandardInput,
+    check_address,
+    file_name,
+    find_images,
+    find_sources,
+)
 
 
 @pytest.fixture
@@ -23,7 +35,7 @@ def touch(*names):
 
 
 def found(*sources):
-    return [path.as_posix() for path in find_images(sources)]
+    return [path.as_posix() for path in find_sources(sources)]
 
 
 def test_sources_keep_the_order_given(folder):
@@ -33,14 +45,16 @@ def test_sources_keep_the_order_given(folder):
 
 def test_a_folder_gives_its_own_images_as_people_count(folder):
     touch("p/img10.jpg", "p/img2.PNG", "p/B.webp", "p/a.Tiff", "p/notes.txt", "p/._img2.PNG", "p/deeper/c.jpg")
-    assert found("p") == ["p/a.Tiff", "p/B.webp", "p/img2.PNG", "p/img10.jpg"]
+    touch("p/clip3.MP4", "p/.clip4.mp4", "p/program.ts")
+    assert found("p") == ["p/a.Tiff", "p/B.webp", "p/clip3.MP4", "p/img2.PNG", "p/img10.jpg"]
 
 
 def test_globs(folder):
-    touch("p/2.jpg", "p/10.jpg", "p/q/3.jpg", "p/x.txt")
+    touch("p/2.jpg", "p/10.jpg", "p/q/3.jpg", "p/x.txt", "p/q/4.mov")
     assert found("p/*") == ["p/2.jpg", "p/10.jpg"]
     assert found("p/**/*.jpg") == ["p/2.jpg", "p/10.jpg", "p/q/3.jpg"]
     assert found("p/[0-9].jpg") == ["p/2.jpg"]
+    assert found("p/**/*.mov") == ["p/q/4.mov"]
 
 
 def test_an_image_named_twice_comes_once_at_its_first_place(folder):
@@ -61,7 +75,7 @@ def test_a_folder_that_exists_is_taken_literally_in_a_glob(folder):
 
 def test_an_absolute_glob(folder):
     touch("a.jpg")
-    assert find_images([str(folder / "*.jpg")]) == [folder / "a.jpg"]
+    assert find_sources([str(folder / "*.jpg")]) == [folder / "a.jpg"]
 
 
 def test_a_file_named_outright_is_taken_whatever_its_suffix(folder):
@@ -71,26 +85,26 @@ def test_a_file_named_outright_is_taken_whatever_its_suffix(folder):
 
 def test_nothing_named():
     with pytest.raises(UsageError, match="no image is named, detection needs at least one; name a file, a folder"):
-        find_images([])
+        find_sources([])
     with pytest.raises(UsageError, match="a source is empty, it must name a file, a folder, a glob or a list; leave"):
-        find_images([" "])
+        find_sources([" "])
 
 
 def test_a_path_that_does_not_exist(folder):
     with pytest.raises(DataError, match=r"bus\.jpg does not exist, a source is a file, .*; check the spelling"):
-        find_images(["bus.jpg"])
+        find_sources(["bus.jpg"])
 
 
 def test_a_glob_that_matches_no_image(folder):
     touch("x.txt")
-    with pytest.raises(DataError, match=r"\*\.txt matches no image file .*, a glob must match .*; check the pattern"):
-        find_images(["*.txt"])
+    with pytest.raises(DataError, match=r"\*\.txt matches no image or video .*, a glob must .*; check the pattern"):
+        find_sources(["*.txt"])
 
 
 def test_a_folder_without_images_names_the_way_to_its_subfolders(folder):
     touch("p[1]/deeper/c.jpg")
     with pytest.raises(DataError, match=r"folder .* holds no image .*, subfolders are not searched; name another") as e:
-        find_images(["p[1]"])
+        find_sources(["p[1]"])
     suggestion = str(e.value).split("'")[1]
     assert found(suggestion) == ["p[1]/deeper/c.jpg"]
 
@@ -116,15 +130,15 @@ def test_a_list_among_other_sources_names_no_image_twice(folder):
 def test_lists_that_are_none(folder, monkeypatch):
     Path("empty.txt").write_text("\n# nothing\n")
     with pytest.raises(DataError, match=r"list empty\.txt names no image, one path a line is wanted; fill it or"):
-        find_images(["empty.txt"])
+        find_sources(["empty.txt"])
     Path("photo.txt").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(
         DataError, match=r"list photo\.txt is not UTF-8 text, a path a line is wanted; name an image or"
     ):
-        find_images(["photo.txt"])
+        find_sources(["photo.txt"])
     monkeypatch.setattr("visionkit.predict.sources.MAX_LIST_BYTES", 3)
     with pytest.raises(DataError, match=r"list photo\.txt is larger than 3 bytes, a path a line is wanted; split it"):
-        find_images(["photo.txt"])
+        find_sources(["photo.txt"])
 
 
 def test_a_list_that_cannot_be_read(folder, monkeypatch):
@@ -135,14 +149,14 @@ def test_a_list_that_cannot_be_read(folder, monkeypatch):
 
     monkeypatch.setattr(Path, "read_text", refuse)
     with pytest.raises(DataError, match=r"list images\.txt cannot be read \(Permission denied\), .*; check its permis"):
-        find_images(["images.txt"])
+        find_sources(["images.txt"])
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe(folder):
     os.mkfifo("pipe.jpg")
     with pytest.raises(DataError, match=r"pipe\.jpg is a device, pipe or socket, .*; save it to a file first"):
-        find_images(["pipe.jpg"])
+        find_sources(["pipe.jpg"])
 
 
 def test_a_folder_that_cannot_be_listed(folder, monkeypatch):
@@ -153,4 +167,112 @@ def test_a_folder_that_cannot_be_listed(folder, monkeypatch):
 
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(DataError, match=r"folder p cannot be listed \(Permission denied\), .*; check its permissions"):
-        find_images(["p"])
+        find_sources(["p"])
+
+
+# Cameras, addresses, standard input, pictures -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "number"),
+    [("0", 0), ("2", 2), ("webcam", 0), ("webcam:0", 0), ("webcam:11", 11), ("/dev/video7", 7), (1, 1)],
+)
+def test_cameras(folder, given, number):
+    assert find_sources([given]) == [Camera(number)]
+
+
+def test_a_file_called_like_a_camera_is_a_file(folder):
+    touch("0")
+    assert found("0", "./0") == ["0"]
+    assert find_sources([0]) == [Camera(0)]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://example.org/a.jpg", "https://example.org/a.jpg?size=2&v=[1]*", "HTTPS://EXAMPLE.ORG"),
+        *("rtsp://cam.local:554/live", "rtsps://10.0.0.1/1"),
+    ],
+)
+def test_addresses(folder, url):
+    assert find_sources([url, url]) == [Address(url)]
+
+
+def test_addresses_that_are_not_read(folder):
+    with pytest.raises(DataError, match=r"^file:///etc/passwd is an address that is not read, known are http, http"):
+        find_sources(["file:///etc/passwd"])
+    with pytest.raises(DataError, match=r"^http:// names no host, an address is https://HOST/PATH; complete it"):
+        find_sources(["http://"])
+    assert check_address(Address("HTTPS://example.org")) == "https"
+
+
+def test_an_address_as_text_has_no_password():
+    assert str(Address("rtsp://user:p@ss@cam.local/live?q=a@b")) == "rtsp://cam.local/live?q=a@b"
+    assert str(Address("https://example.org/@someone/a.jpg")) == "https://example.org/@someone/a.jpg"
+
+
+def test_a_list_may_name_addresses(folder):
+    """Whether they can be read is for the reader to say, also where they are of an unknown kind."""
+    Path("images.txt").write_text("a.jpg\nhttps://example.org/b.jpg\nftp://example.org/c.jpg\n0\n")
+    assert find_sources(["images.txt"]) == [
+        Path("a.jpg"),
+        Address("https://example.org/b.jpg"),
+        Address("ftp://example.org/c.jpg"),
+        Path("0"),
+    ]
+
+
+def test_standard_input(folder, monkeypatch):
+    touch("-")
+    assert find_sources(["-", "-"]) == [StandardInput()]
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UsageError, match="- is an image from standard input, which is a terminal; pipe one in, as"):
+        find_sources(["-"])
+
+
+def test_pictures_that_are_here_already(tmp_path):
+    array, image = np.zeros((4, 6, 3), np.uint8), Image.new("RGB", (6, 4))
+    image.save(tmp_path / "a.png")
+    sources = find_sources([array, image, array, Image.open(tmp_path / "a.png")])
+    assert all(isinstance(source, GivenPicture) for source in sources)
+    # The same one twice is two pictures.
+    assert [id(source.picture) for source in sources[:3]] == [id(array), id(image), id(array)]
+    assert [str(source) for source in sources] == ["", "", "", str(tmp_path / "a.png")]
+
+
+@pytest.mark.parametrize(("given", "kind"), [(["a.jpg"], "list"), (1.5, "float"), (None, "NoneType"), (True, "bool")])
+def test_what_is_no_source(given, kind):
+    with pytest.raises(UsageError) as error:
+        find_sources([given])
+    assert str(error.value) == (
+        "a source is a path, an address, a camera's number, an array or an image of Pillow's, got "
+        f"{kind}; give several sources one by one, as in detect(*sources)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("https://example.org/a/..", "image"),
+        ("https://example.org/a%2F..%2Fb%00.jpg", "a_.._b_.jpg"),
+        ("rtsp://cam.local:554/", "cam.local_554"),
+        ("http://example.org?a=b/c.jpg", "example.org"),
+        ("photos/a b.jpg", "photos/a b.jpg"),
+    ],
+)
+def test_what_files_of_an_address_are_called(path, name):
+    assert file_name(path) == name
+
+
+# Images alone ---------------------------------------------------------------------------------------------------------
+
+
+def test_image_files_alone(folder):
+    touch("p/a.jpg", "p/clip.mp4", "b.png", "upload")
+    assert find_images(["p", "b.png", "upload"]) == [Path("p/a.jpg"), Path("b.png"), Path("upload")]
+    with pytest.raises(DataError, match=r"p/clip\.mp4, p/\*\.mp4 has videos alone, images are wanted here; name"):
+        find_images(["p/clip.mp4", "p/*.mp4"])
+    with pytest.raises(UsageError, match="webcam:0 is no file, images are wanted as files here; save it to one"):
+        find_images(["b.png", "0"])
+    with pytest.raises(DataError, match=r"c\.png does not exist"):
+        find_images(["c.png"])

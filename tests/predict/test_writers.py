@@ -112,3 +112,21 @@ def test_a_place_that_cannot_be_written(tmp_path):
         save_picture(tmp_path / "file" / "a.png", np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(VisionkitError, match=wanted):
         GrowingFile(tmp_path / "file" / "results.json").__enter__()
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    """As on a full disk, or when the process is told to stop: half of it is written."""
+    real = type(tmp_path).write_bytes
+
+    def half(path, data):
+        real(path, data[: len(data) // 2])
+        assert not (tmp_path / "a.txt").exists(), "not under its name, so that a SIGKILL now leaves no half file there"
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(tmp_path), "write_bytes", half)
+    with pytest.raises(VisionkitError, match=r"a\.txt cannot be written \(No space left on device\), results are"):
+        write_new(tmp_path / "a.txt", b"0123456789")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    write_new(tmp_path / "a.txt", b"0123456789")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

@@ -14,19 +14,6 @@ from visionkit.engine.checkpoint import previous_state, write_atomically
 from visionkit.errors import UsageError
 
 
-def numbered_folder(parent: Path, name: str) -> Path:
-    """Make the first of `name-1`, `name-2`, ... under `parent` that is not there yet."""
-    number = 1
-    while True:
-        root = parent / f"{name}-{number}"
-        try:
-            root.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return root
-
-
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """The files of one training run, by what they hold."""

@@ -14,6 +14,7 @@ from visionkit.classes import ClassTable
 from visionkit.engine.device import precision
 from visionkit.nn.fold import folded
 from visionkit.predict.backend import Raw, RawClasses, RawDetections, RawMap
+from visionkit.score_map import ScoreMap
 from visionkit.types import ClassScores, Detections, SegmentationMap, Task
 
 
@@ -26,6 +27,7 @@ class TorchBackend:
         image_size: side in pixels of the square images that `run` takes.
         amp: bf16 autocast where the hardware has it.
         exact: run layer by layer, as training and evaluation do.
+        score_map: what its scores are worth, where it was calibrated.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class TorchBackend:
         name: str,
         sha256: str,
         exact: bool = False,
+        score_map: ScoreMap | None = None,
     ) -> None:
         model = model if exact else folded(model)
         self.model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -48,6 +51,7 @@ class TorchBackend:
         self.amp = amp
         self.name = name
         self.sha256 = sha256
+        self.score_map = score_map
 
     @torch.inference_mode()
     def run(self, images: NDArray[np.uint8], *, score: float, iou: float | None, max_det: int) -> list[Raw]:

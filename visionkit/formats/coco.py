@@ -21,7 +21,8 @@ from visionkit.formats.coco_segmentation import FARTHEST_PIXEL, MOST_PIXELS, che
 from visionkit.formats.dataset_files import is_one_line
 from visionkit.formats.findings import Findings, Mark, shown
 from visionkit.formats.image_files import find_image, size_in_file
-from visionkit.formats.json_file import read_json
+from visionkit.formats.json_file import read_json, without_collection
+from visionkit.formats.plain_annotations import DEGENERATE_REMARK, plain_annotations
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
 
 _OBJECTS_RULE = "every item must be a JSON object; correct or remove it"
@@ -68,8 +69,10 @@ def read_coco(annotation_file: Path, images_dir: Path | None = None, *, skip_bad
     categories = _read_categories(categories_list, findings)
     images = _read_images(images_list, images_dir, findings)
     objects: dict[int, list[Annotation]] = {}
-    for image_id, annotation in _read_annotations(annotations_list, images, categories, findings):
-        objects.setdefault(image_id, []).append(annotation)
+    with without_collection():
+        read = plain_annotations(annotations_list, images.sound, categories.sound, findings)
+        for image_id, annotation in read or _read_annotations(annotations_list, images, categories, findings):
+            objects.setdefault(image_id, []).append(annotation)
     findings.refuse_errors()
     for items, listed, sound in (
         ("categories", categories_list, categories.sound),
@@ -337,7 +340,7 @@ def _read_segmentation(
         findings.error(f"{item} {_says(row, 'segmentation')}", str(rule))
         return None
     if degenerate:
-        findings.remark("polygons of fewer than three points left out", degenerate)
+        findings.remark(DEGENERATE_REMARK, degenerate)
     return segmentation
 
 

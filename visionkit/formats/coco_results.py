@@ -13,8 +13,9 @@ from visionkit.errors import DataError
 from visionkit.formats.coco import as_box, is_id, is_number
 from visionkit.formats.coco_segmentation import FARTHEST_PIXEL, checked_segmentation
 from visionkit.formats.findings import Findings, shown
-from visionkit.formats.json_file import read_json, write_json
+from visionkit.formats.json_file import read_json, without_collection, write_json
 from visionkit.formats.records import AnnotatedImages, ImageRecord
+from visionkit.formats.sound_results import sound_results
 
 _LIST_RULE = "every detection must be a JSON object; correct or remove it"
 _BOX_RULE = (
@@ -28,9 +29,22 @@ _SCORE_RULE = "a score must be a finite number; correct or remove it"
 def read_results(
     file: Path, truth: AnnotatedImages, on_skip: Callable[[str], None] | None = None
 ) -> list[dict[str, Any]]:
-    """Read detections and check them against the ground truth they are to be judged by.
+    """Read detections and check them against the ground truth they are to be judged by, as `checked_results`.
+
+    Raises:
+        DataError: also where the file cannot be read.
+    """
+    return checked_results(read_json(file), file, truth, on_skip)
+
+
+def checked_results(
+    content: Any, file: Path, truth: AnnotatedImages, on_skip: Callable[[str], None] | None = None
+) -> list[dict[str, Any]]:
+    """Detections, checked against the ground truth they belong to.
 
     Args:
+        content: what should be a list of them; its rows may be those that are returned.
+        file: where they come from, for messages.
         on_skip: leave bad detections out, those on images or of classes that the truth left out too, instead of
             refusing the file; called with a line for each.
 
@@ -43,28 +57,31 @@ def read_results(
             segmentation or score that cannot be judged; names the first of each kind and counts the rest. With
             `on_skip`: no detection would be left.
     """
-    content = read_json(file)
     if not isinstance(content, list):
         raise DataError(
             f"{file} is not a list, COCO results are a list of detections with image_id, category_id, bbox and score; "
             "name the file of predictions, not of annotations"
         )
+    with without_collection():
+        rows = sound_results(content, truth)
+    if rows is not None:
+        return rows
     findings = Findings(file, skip_bad=on_skip is not None)
     images = {image.id: image for image in truth.images}
     categories = frozenset(truth.classes.category_ids)
-    rows = []
+    checked = []
     for index, content_row in enumerate(content):
         mark = findings.mark()
         row = _read_row(content_row, f"[{index}]", images, categories, truth, findings)
         if not findings.is_bad(mark):
-            rows.append(row)
+            checked.append(row)
     findings.refuse_errors()
-    if content and not rows:
+    if content and not checked:
         findings.refuse_nothing_left("detections")
     if on_skip is not None:
         for line in findings.left_out:
             on_skip(line)
-    return rows
+    return checked
 
 
 def _read_row(

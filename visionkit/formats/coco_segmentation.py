@@ -8,6 +8,8 @@ pixels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ _RLE_RULE = (
     "correct or leave out the segmentation"
 )
 _RLE_SIZE_RULE = "the size of an RLE must be height and width of its image; make masks in pixels of the image"
+_MOST_CHARACTERS = 8  # of one run: 40 bits, FARTHEST_PIXEL squared
 
 
 def checked_segmentation(
@@ -107,6 +110,63 @@ def _check_rle(rle: dict[str, Any], width: int, height: int) -> None:
         raise DataError(_RLE_RULE)
 
 
+RLES_AT_A_TIME = 1 << 10
+
+
+def are_sound_rles(rles: Sequence[Any], sizes: Sequence[list[int]]) -> bool:
+    """Whether all are compressed RLEs of these sizes, [height, width], that `checked_segmentation` would let pass.
+
+    It goes through thousands at once; of what is no compressed RLE it says False.
+    """
+    if not set(map(type, rles)) <= {dict}:
+        return False
+    counts, said = [rle.get("counts") for rle in rles], [rle.get("size") for rle in rles]
+    if not set(map(type, counts)) <= {str} or not all(counts):
+        return False
+    if said != list(sizes) or not set(map(type, chain.from_iterable(said))) <= {int}:
+        return False
+    pixels = np.fromiter((height * width for height, width in sizes), np.int64, len(sizes))
+    return all(
+        _runs_add_up(counts[start : start + RLES_AT_A_TIME], pixels[start : start + RLES_AT_A_TIME])
+        for start in range(0, len(counts), RLES_AT_A_TIME)
+    )
+
+
+def _runs_add_up(texts: Sequence[str], pixels: NDArray[np.int64]) -> bool:
+    """Whether the runs of compressed RLEs, read as `_decompressed` reads them, are sound and add up to `pixels`."""
+    codes = np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8) - np.uint8(48)  # below 48: far above 63
+    text_ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
+    ends = np.flatnonzero((codes & 0x20) == 0)
+    if codes.max() > 0x3F or (codes[text_ends - 1] & 0x20).any() or pixels.max() > MOST_PIXELS:
+        return False
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    lengths = ends - starts + 1
+    if lengths.max() > _MOST_CHARACTERS:
+        return False
+    place = np.arange(len(codes)) - np.repeat(starts, lengths)
+    numbers = np.add.reduceat((codes & 0x1F).astype(np.int64) << (5 * place), starts)
+    numbers -= np.where(codes[ends] & 0x10, np.int64(1) << (5 * lengths), 0)
+    # From the fourth number of a text on, each is the difference to the run two before. In rows of two, with a zero
+    # behind the last of an odd number of them, a column's sums are the runs.
+    text_stops = np.searchsorted(ends, text_ends - 1) + 1
+    counts = np.diff(text_stops, prepend=0)
+    rows = (counts + 1) // 2
+    row_starts = np.cumsum(rows) - rows
+    filled = np.ones(2 * int(rows.sum()), np.bool_)
+    odd = counts % 2 == 1
+    filled[2 * (row_starts + rows)[odd] - 1] = False
+    runs = np.zeros(len(filled), np.int64)
+    runs[filled] = numbers
+    first = runs[2 * row_starts]
+    runs[2 * row_starts] = 0
+    sums = np.cumsum(runs.reshape(-1, 2), axis=0)
+    before = np.concatenate((np.zeros((1, 2), np.int64), sums))[row_starts]
+    runs = (sums - np.repeat(before, rows, axis=0)).ravel()
+    runs[~filled] = 0
+    total = first + np.add.reduceat(runs, 2 * row_starts)
+    return bool(first.min() >= 0 and runs.min() >= 0 and (total == pixels).all())
+
+
 def _is_side(value: Any) -> bool:
     return type(value) is int and 1 <= value <= FARTHEST_PIXEL
 
@@ -136,7 +196,7 @@ def _decompressed(text: str) -> NDArray[np.int64]:
         raise DataError(_RLE_RULE)
     starts = np.concatenate(([0], ends[:-1] + 1))
     lengths = ends - starts + 1
-    if lengths.max() > 8:  # 40 bits: FARTHEST_PIXEL squared
+    if lengths.max() > _MOST_CHARACTERS:
         raise DataError(_RLE_RULE)
     place = np.arange(len(codes)) - np.repeat(starts, lengths)
     numbers = np.add.reduceat((codes & 0x1F) << (5 * place), starts)

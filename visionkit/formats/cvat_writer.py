@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -10,12 +11,24 @@ from xml.etree.ElementTree import Element, SubElement
 import numpy as np
 from numpy.typing import NDArray
 
-from visionkit.classes import ClassTable
 from visionkit.formats.boxes import Box
 from visionkit.formats.cvat import CROWD_ATTRIBUTE, FILE
 from visionkit.formats.new_dataset import EMPTY_NOT_HELD, Contents, NewDataset, PictureNames, short
-from visionkit.formats.object_shapes import cutout, polygon_box
+from visionkit.formats.object_shapes import Segmentation, cutout, polygon_box
 from visionkit.formats.records import Annotation
+
+START = '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n'
+END = "</annotations>\n"
+"""What stands before and behind the labels and images of a file."""
+
+CROWD_SPEC = {
+    "name": CROWD_ATTRIBUTE,
+    "mutable": "False",
+    "input_type": "checkbox",
+    "default_value": "false",
+    "values": "false",
+}
+"""The attribute that a label may have, as `cvat_labels` declares it."""
 
 
 def write_cvat(contents: Contents, new: NewDataset) -> None:
@@ -23,69 +36,107 @@ def write_cvat(contents: Contents, new: NewDataset) -> None:
     for split, images in contents.splits.items():
         file_names = PictureNames()
         name_of = dict(zip(images.classes.category_ids, images.classes.names, strict=True))
-        texts = [_head(split, len(images.images), images.classes)]
+        texts = [START, cvat_labels(images.classes.names, CROWD_SPEC, {"name": split, "size": len(images.images)})]
         for image in images.images:
             assert image.path is not None
             name = file_names.take(image)
             new.place(image.path, f"{split}/images/{name}")
-            said = {"id": image.id, "name": name, "width": image.width, "height": image.height}
-            element = _element("image", said)
+            shapes: list[Element] = []
             held: list[tuple[Annotation, Box]] = []
             for number, annotation in enumerate(image.annotations, 1):
-                box, drawn = _drawn(annotation, new)
-                group = {"group_id": number} if len(drawn) > 1 else {}
-                for kind, geometry in drawn:
-                    label = {"label": name_of[annotation.category_id], "source": "manual", "occluded": 0}
-                    shape = _element(kind, {**label, **geometry, "z_order": 0, **group})
-                    SubElement(shape, "attribute", name=CROWD_ATTRIBUTE).text = str(annotation.iscrowd).lower()
-                    element.append(shape)
-                held.append((annotation, box))
-            ElementTree.indent(element, level=1)
-            texts.append(f"  {ElementTree.tostring(element, encoding='unicode')}\n")
+                x, y, width, height = annotation.bbox
+                box, drawn = cvat_shapes(
+                    name_of[annotation.category_id],
+                    (x, y, x + width, y + height),
+                    annotation.segmentation,
+                    number,
+                    new.not_held,
+                    attributes={CROWD_ATTRIBUTE: str(annotation.iscrowd).lower()},
+                )
+                shapes += drawn
+                held.append((annotation, box or annotation.bbox))
+            texts.append(cvat_image(image.id, name, image.width, image.height, shapes))
             new.keep(split, image, name, held)
-        new.write(f"{split}/{FILE}", "".join((*texts, "</annotations>\n")))
+        new.write(f"{split}/{FILE}", "".join((*texts, END)))
     new.write_kept(contents)
 
 
-def _head(split: str, images: int, classes: ClassTable) -> str:
-    """What stands before the images, with the attribute that each label may have."""
+def cvat_labels(names: Sequence[str], attribute: Mapping[str, str], task: Mapping[str, Any]) -> str:
+    """What stands before the images.
+
+    Args:
+        names: of the classes.
+        attribute: that each label may have: its name, mutable, input_type, default_value, values.
+        task: what is said of the task before its labels.
+    """
     meta = Element("meta")
-    task = SubElement(meta, "task")
-    for tag, text in (("name", split), ("size", str(images)), ("mode", "annotation")):
-        SubElement(task, tag).text = text
-    labels = SubElement(task, "labels")
-    for name in classes.names:
+    inside = SubElement(meta, "task")
+    for tag, text in {**task, "mode": "annotation"}.items():
+        SubElement(inside, tag).text = str(text)
+    labels = SubElement(inside, "labels")
+    for name in names:
         label = SubElement(labels, "label")
         SubElement(label, "name").text = name
-        attribute = SubElement(SubElement(label, "attributes"), "attribute")
-        for tag, text in (
-            ("name", CROWD_ATTRIBUTE),
-            ("mutable", "False"),
-            ("input_type", "checkbox"),
-            ("default_value", "false"),
-            ("values", "false"),
-        ):
-            SubElement(attribute, tag).text = text
-    ElementTree.indent(meta, level=1)
-    written = ElementTree.tostring(meta, encoding="unicode")
-    return f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n  {written}\n'
+        spec = SubElement(SubElement(label, "attributes"), "attribute")
+        for tag, text in attribute.items():
+            SubElement(spec, tag).text = text
+    return _indented(meta)
 
 
-def _drawn(annotation: Annotation, new: NewDataset) -> tuple[Box, list[tuple[str, dict[str, Any]]]]:
-    """The box that a reader makes of an object, and (element, geometry) of its shapes."""
-    if isinstance(annotation.segmentation, list):
-        polygons = annotation.segmentation
-        return polygon_box(polygons), [("polygon", {"points": _points(polygon)}) for polygon in polygons]
-    if annotation.segmentation is not None:
-        found = cutout(annotation.segmentation)
+def cvat_image(image_id: int, name: str, width: int, height: int, shapes: Sequence[Element]) -> str:
+    """An image and what is drawn on it."""
+    element = _element("image", {"id": image_id, "name": name, "width": width, "height": height})
+    element.extend(shapes)
+    return _indented(element)
+
+
+def cvat_shapes(
+    label: str,
+    corners: tuple[float, float, float, float],
+    segmentation: Segmentation | None,
+    number: int,
+    not_held: Counter[str],
+    *,
+    attributes: Mapping[str, str],
+    source: str = "manual",
+) -> tuple[Box | None, list[Element]]:
+    """The shapes of an object.
+
+    Args:
+        corners: x1 y1 x2 y2 of its box.
+        number: among the objects of its image, from 1; that of the group where it has several polygons.
+        not_held: where a mask without a pixel, which is written as the box, is counted.
+        source: who drew it, as CVAT says that: `manual` or `auto`.
+
+    Returns:
+        The box that a reader makes of polygons or a mask, None where the box itself is written; and the shapes.
+    """
+    box, drawn = _drawn(corners, segmentation, not_held)
+    group = {"group_id": number} if len(drawn) > 1 else {}
+    shapes = []
+    for kind, geometry in drawn:
+        said = {"label": label, "source": source, "occluded": 0}
+        shape = _element(kind, {**said, **geometry, "z_order": 0, **group})
+        for name, text in attributes.items():
+            SubElement(shape, "attribute", name=name).text = text
+        shapes.append(shape)
+    return box, shapes
+
+
+def _drawn(
+    corners: Sequence[float], segmentation: Segmentation | None, not_held: Counter[str]
+) -> tuple[Box | None, list[tuple[str, dict[str, Any]]]]:
+    """The box that a reader makes of a segmentation, and (element, geometry) of the shapes."""
+    if isinstance(segmentation, list):
+        return polygon_box(segmentation), [("polygon", {"points": _points(polygon)}) for polygon in segmentation]
+    if segmentation is not None:
+        found = cutout(segmentation)
         if found is not None:
             pixels, box = found
             window = dict(zip(("left", "top", "width", "height"), map(short, box), strict=True))
             return box, [("mask", {"rle": ", ".join(map(str, _runs(pixels))), **window})]
-        new.not_held[EMPTY_NOT_HELD] += 1
-    x, y, width, height = annotation.bbox
-    corners = (("xtl", x), ("ytl", y), ("xbr", x + width), ("ybr", y + height))
-    return annotation.bbox, [("box", {key: short(number) for key, number in corners})]
+        not_held[EMPTY_NOT_HELD] += 1
+    return None, [("box", dict(zip(("xtl", "ytl", "xbr", "ybr"), map(short, corners), strict=True)))]
 
 
 def _points(flat: list[float]) -> str:
@@ -106,3 +157,9 @@ def _runs(window: NDArray[np.bool_]) -> list[int]:
 
 def _element(tag: str, said: Mapping[str, Any]) -> Element:
     return Element(tag, {key: str(value) for key, value in said.items()})
+
+
+def _indented(element: Element) -> str:
+    """Lines of an element that stands in the root."""
+    ElementTree.indent(element, level=1)
+    return f"  {ElementTree.tostring(element, encoding='unicode')}\n"

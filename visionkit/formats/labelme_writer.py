@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from visionkit.formats.boxes import Box
 from visionkit.formats.labelme import CROWD_FLAG
 from visionkit.formats.new_dataset import EMPTY_NOT_HELD, Contents, NewDataset, PictureNames, short
-from visionkit.formats.object_shapes import cutout, polygon_box
-from visionkit.formats.records import Annotation, ImageRecord
+from visionkit.formats.object_shapes import Segmentation, cutout, polygon_box
+from visionkit.formats.records import Annotation
 
 _VERSION = "5.4.1"
 """Of LabelMe, the first whose masks are written so."""
@@ -34,56 +35,97 @@ def write_labelme(contents: Contents, new: NewDataset) -> None:
             shapes: list[dict[str, Any]] = []
             held: list[tuple[Annotation, Box]] = []
             for number, annotation in enumerate(image.annotations, 1):
-                box, drawn = _drawn(annotation, new)
-                shapes += [
-                    {
-                        "label": name_of[annotation.category_id],
-                        "points": points,
-                        "group_id": number if len(drawn) > 1 else None,
-                        "description": "",
-                        "shape_type": kind,
-                        "flags": {CROWD_FLAG: True} if annotation.iscrowd else {},
-                        "mask": mask,
-                    }
-                    for kind, points, mask in drawn
-                ]
-                held.append((annotation, box))
-            text = json.dumps(_file(image, name, shapes), indent=1)
-            new.write(f"{split}/{PurePosixPath(name).stem}.json", text + "\n")
+                x, y, width, height = annotation.bbox
+                box, drawn = labelme_shapes(
+                    name_of[annotation.category_id],
+                    (x, y, x + width, y + height),
+                    annotation.segmentation,
+                    number,
+                    new.not_held,
+                    flags={CROWD_FLAG: True} if annotation.iscrowd else {},
+                )
+                shapes += drawn
+                held.append((annotation, box or annotation.bbox))
+            text = labelme_text(name, image.width, image.height, shapes)
+            new.write(f"{split}/{PurePosixPath(name).stem}.json", text)
             new.keep(split, image, name, held)
     new.write_kept(contents)
 
 
-def _file(image: ImageRecord, name: str, shapes: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
+def labelme_text(name: str, width: int, height: int, shapes: Sequence[Mapping[str, Any]]) -> str:
+    """The file of an image, which lies beside it.
+
+    Args:
+        name: of the image's file.
+        width, height: pixels.
+    """
+    content: dict[str, Any] = {
         "version": _VERSION,
         "flags": {},
         "shapes": shapes,
         "imagePath": name,
         "imageData": None,
-        "imageHeight": image.height,
-        "imageWidth": image.width,
+        "imageHeight": height,
+        "imageWidth": width,
     }
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def _drawn(annotation: Annotation, new: NewDataset) -> tuple[Box, list[tuple[str, list[list[float]], str | None]]]:
-    """The box that a reader makes of an object, and (type, points, mask) of its shapes."""
-    if isinstance(annotation.segmentation, list):
-        polygons = annotation.segmentation
-        return polygon_box(polygons), [("polygon", list(_points(polygon)), None) for polygon in polygons]
-    if annotation.segmentation is not None:
-        found = cutout(annotation.segmentation)
+def labelme_shapes(
+    label: str,
+    corners: tuple[float, float, float, float],
+    segmentation: Segmentation | None,
+    number: int,
+    not_held: Counter[str],
+    *,
+    flags: Mapping[str, bool],
+    more: Mapping[str, Any] | None = None,
+) -> tuple[Box | None, list[dict[str, Any]]]:
+    """The shapes of an object.
+
+    Args:
+        corners: x1 y1 x2 y2 of its box.
+        number: among the objects of its image, from 1; that of the group where it has several polygons.
+        not_held: where a mask without a pixel, which is written as the box, is counted.
+        more: further keys of each shape.
+
+    Returns:
+        The box that a reader makes of polygons or a mask, None where the box itself is written; and the shapes.
+    """
+    box, drawn = _drawn(corners, segmentation, not_held)
+    return box, [
+        {
+            "label": label,
+            "points": points,
+            "group_id": number if len(drawn) > 1 else None,
+            "description": "",
+            "shape_type": kind,
+            "flags": flags,
+            "mask": mask,
+            **(more or {}),
+        }
+        for kind, points, mask in drawn
+    ]
+
+
+def _drawn(
+    corners: Sequence[float], segmentation: Segmentation | None, not_held: Counter[str]
+) -> tuple[Box | None, list[tuple[str, list[list[float]], str | None]]]:
+    """The box that a reader makes of a segmentation, and (type, points, mask) of the shapes."""
+    if isinstance(segmentation, list):
+        return polygon_box(segmentation), [("polygon", list(_points(polygon)), None) for polygon in segmentation]
+    if segmentation is not None:
+        found = cutout(segmentation)
         if found is not None:
             pixels, (left, top, width, height) = found
             # Its points are the first pixel and the last.
             points = list(_points([left, top, left + width - 1, top + height - 1]))
             return found[1], [("mask", points, _png(pixels))]
-        new.not_held[EMPTY_NOT_HELD] += 1
-    x, y, width, height = annotation.bbox
-    return annotation.bbox, [("rectangle", list(_points([x, y, x + width, y + height])), None)]
+        not_held[EMPTY_NOT_HELD] += 1
+    return None, [("rectangle", list(_points(corners)), None)]
 
 
-def _points(flat: list[float]) -> Iterator[list[float]]:
+def _points(flat: Sequence[float]) -> Iterator[list[float]]:
     for x, y in zip(flat[0::2], flat[1::2], strict=True):
         yield [short(x), short(y)]
 

@@ -62,14 +62,9 @@ class NewDataset:
         """Put a picture at a path in the folder: a hard link where the file system has them, or else a copy."""
         target = self.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        source = picture.resolve()
-        try:
-            target.hardlink_to(source)
+        if link_or_copy(picture, target):
             self.linked += 1
-        except FileExistsError:
-            raise
-        except OSError:  # another disk, or a file system or owner that allows no links
-            shutil.copyfile(source, target)
+        else:
             self.copied += 1
 
     def write(self, name: str, text: str) -> None:
@@ -120,6 +115,26 @@ def new_dataset(out: Path) -> Iterator[NewDataset]:
             ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def link_or_copy(file: Path, target: Path) -> bool:
+    """Put a file at a new place: a hard link where the file system has them, or else a copy.
+
+    Returns:
+        Whether it is a link.
+
+    Raises:
+        OSError: the target exists, or cannot be written.
+    """
+    source = file.resolve()
+    try:
+        target.hardlink_to(source)
+    except FileExistsError:
+        raise
+    except OSError:  # another disk, or a file system or owner that allows no links
+        shutil.copyfile(source, target)
+        return False
+    return True
 
 
 class PictureNames:

@@ -13,6 +13,8 @@ from visionkit.formats.boxes import Box
 from visionkit.formats.outlines import bitmap_rings
 
 Polygons = list[list[float]]
+Segmentation = Polygons | dict[str, Any]
+"""COCO polygons, or an RLE."""
 
 
 def polygon_box(polygons: Sequence[Sequence[float]]) -> Box:
@@ -67,7 +69,7 @@ def cutout(rle: dict[str, Any]) -> tuple[NDArray[np.bool_], Box] | None:
     return mask[top : top + height, left : left + width], (float(left), float(top), float(width), float(height))
 
 
-def single_polygon(segmentation: Polygons | dict[str, Any]) -> list[float] | None:
+def single_polygon(segmentation: Segmentation) -> list[float] | None:
     """The one polygon that says the same as a segmentation; None where it takes several.
 
     That of an RLE goes along the borders of its pixels; COCO's rasteriser turns it into exactly these.
@@ -76,3 +78,14 @@ def single_polygon(segmentation: Polygons | dict[str, Any]) -> list[float] | Non
         rings = bitmap_rings(decoded(segmentation))
         return rings[0].ravel().astype(float).tolist() if len(rings) == 1 else None
     return segmentation[0] if len(segmentation) == 1 else None
+
+
+def as_rle(segmentation: Segmentation, width: int, height: int) -> dict[str, Any]:
+    """The compressed RLE of a checked COCO segmentation of an image of this size, its polygons together."""
+    if isinstance(segmentation, dict):
+        if not isinstance(segmentation["counts"], list):
+            return segmentation
+        rle = coco_mask.frPyObjects(dict(segmentation), height, width)
+    else:
+        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}

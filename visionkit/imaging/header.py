@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import IO, Any, NamedTuple
+from importlib import import_module
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from PIL import Image
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from visionkit.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.TiffImagePlugin import TiffImageFile
 
 MAX_PIXELS = 100_000_000
 """Images of more pixels are refused: decoded, this many take 300 MB."""
@@ -23,17 +21,27 @@ MAX_PIXELS = 100_000_000
 FORMATS = ("JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
-# The plugins themselves instead of `Image.open`: nothing outside this list is ever tried on the bytes, whatever the
-# suffix, and the pixel limit is ours instead of a warning of Pillow's.
-_PARSERS: tuple[tuple[bytes, str, type[ImageFile]], ...] = (
-    (b"\xff\xd8\xff", "JPEG", JpegImageFile),
-    (b"\x89PNG\r\n\x1a\n", "PNG", PngImageFile),
-    (b"RIFF", "WebP", WebPImageFile),
-    (b"BM", "BMP", BmpImageFile),
-    (b"II*\0", "TIFF", TiffImageFile),
-    (b"MM\0*", "TIFF", TiffImageFile),
-    (b"GIF8", "GIF", GifImageFile),
+_STARTS: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"RIFF", "WebP"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"GIF8", "GIF"),
 )
+
+# The plugins themselves instead of `Image.open`: nothing outside this list is ever tried on the bytes, whatever the
+# suffix, and the pixel limit is ours instead of a warning of Pillow's. Each is imported with the first file of its
+# format: all together they take longer than a picture's pixels.
+_PLUGINS: Mapping[str, tuple[str, str]] = {
+    "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
+    "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
+    "WebP": ("PIL.WebPImagePlugin", "WebPImageFile"),
+    "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "TIFF": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
+}
 
 # TIFF also holds what is no picture: 32-bit and signed numbers have no white, and 12 bits would come out nearly black.
 _TIFF_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I;16", "I;16B"})
@@ -80,15 +88,15 @@ def read_header(file: IO[bytes], name: str) -> Header:
     start = file.read(16)
     if not start:
         raise DataError(f"{name} is empty (0 bytes), an image is needed; copy or export it again")
-    known = next(((kind, parser) for magic, kind, parser in _PARSERS if start.startswith(magic)), None)
-    if known is None or (known[0] == "WebP" and start[8:12] != b"WEBP"):  # RIFF also holds sound and video
+    image_format = next((kind for magic, kind in _STARTS if start.startswith(magic)), None)
+    if image_format is None or (image_format == "WebP" and start[8:12] != b"WEBP"):  # RIFF also holds sound and video
         raise DataError(f"{name} is not an image of a known format ({', '.join(FORMATS)}); convert it or leave it out")
-    image_format, parser = known
+    parser = _parser(image_format)
     file.seek(0)
     try:
         image = parser(file)
         width, height = image.size
-        needed = _bytes_needed(image, start)
+        needed = _bytes_needed(image, image_format, start)
     except Exception as error:  # damaged headers make Pillow raise almost anything
         raise DataError(
             f"{name} has a damaged or unknown kind of {image_format} header ({_one_line(error)}); export it again"
@@ -99,22 +107,29 @@ def read_header(file: IO[bytes], name: str) -> Header:
         raise DataError(
             f"{name} is {width}x{height} pixels, at most {MAX_PIXELS // 1_000_000} million are read; scale it down"
         )
-    if isinstance(image, TiffImageFile):
-        _check_tiff_pixels(image, name)
+    if image_format == "TIFF":
+        _check_tiff_pixels(cast("TiffImageFile", image), name)
     orientation = 1 if image_format == "TIFF" else _exif_orientation(image.info)
     return Header(image_format, width, height, orientation, file.tell(), needed, parser)
 
 
-def _bytes_needed(image: ImageFile, start: bytes) -> int:
+def _parser(image_format: str) -> type[ImageFile]:
+    """Pillow's class for one of `FORMATS`."""
+    module, name = _PLUGINS[image_format]
+    return cast("type[ImageFile]", getattr(import_module(module), name))
+
+
+def _bytes_needed(image: ImageFile, image_format: str, start: bytes) -> int:
     """How long a file must be to hold all its pixels; 0 where only an end mark tells."""
-    if isinstance(image, WebPImageFile):
+    if image_format == "WebP":
         return 8 + int.from_bytes(start[4:8], "little")
-    if isinstance(image, BmpImageFile):
+    if image_format == "BMP":
         codec, _, offset, arguments = image.tile[0]
         # Uncompressed rows: name of their layout, bytes a row, direction. What run-length coding needs is not known.
         return int(offset + arguments[1] * image.size[1]) if codec == "raw" else 0  # type: ignore[index, operator]
-    if isinstance(image, TiffImageFile):
-        return max(_directory_end(image), *(_pixels_end(image, *tags) for tags in (_STRIPS, _TILES)))
+    if image_format == "TIFF":
+        tiff = cast("TiffImageFile", image)
+        return max(_directory_end(tiff), *(_pixels_end(tiff, *tags) for tags in (_STRIPS, _TILES)))
     return 0
 
 

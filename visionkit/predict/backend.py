@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visionkit.classes import ClassTable
+from visionkit.score_map import ScoreMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +90,14 @@ class Backend(Protocol):
         Returns:
             One record an image, of the kind that the model's task gives.
         """
+        ...
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """A backend that may know what its model's scores are worth."""
+
+    @property
+    def score_map(self) -> ScoreMap | None:
+        """None where the model was never calibrated."""
         ...

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from visionkit.predict.regions import regions
-from visionkit.predict.writers import AddResult, GrowingFile, shortest
+from visionkit.predict.writers import AddResult, GrowingFile, Pixels, shortest
 from visionkit.result import Result
 
 
@@ -23,6 +22,8 @@ def coco_rows(result: Result, image_id: int) -> list[dict[str, Any]]:
     and a score of 1, as a map does not say how sure it is.
     """
     if result.semantic is not None:
+        from visionkit.predict.regions import regions  # noqa: PLC0415 - only maps need it, and it pycocotools
+
         return [
             {
                 "image_id": image_id,
@@ -63,7 +64,7 @@ def coco_writer(folder: Path) -> Iterator[AddResult]:
     with GrowingFile(folder / "results.json", start="[", end="\n]\n") as array:
         comma = ""
 
-        def add(result: Result, *, number: int, name: str) -> None:
+        def add(result: Result, *, number: int, name: str, pixels: Pixels) -> None:
             nonlocal comma
             rows = ["\n" + json.dumps(row, allow_nan=False) for row in coco_rows(result, number)]
             if rows:

@@ -8,6 +8,7 @@ Colour = tuple[int, int, int]
 """Red, green, blue, each 0 to 255."""
 
 WHITE: Colour = (255, 255, 255)
+BLACK: Colour = (0, 0, 0)
 INK: Colour = (24, 24, 27)
 GREY: Colour = (160, 160, 160)
 
@@ -45,10 +46,15 @@ def _gamma(linear: float) -> float:
 
 
 def text_colour(background: Colour) -> Colour:
-    """White or ink, whichever stands out more from a background (contrast ratio of WCAG 2.1)."""
-    on_white = (_luminance(WHITE) + 0.05) / (_luminance(background) + 0.05)
-    on_ink = (_luminance(background) + 0.05) / (_luminance(INK) + 0.05)
-    return WHITE if on_white > on_ink else INK
+    """White or black, whichever stands out more from a background: from any by 4.58 to 1 or more, and letters need 4.5
+    (WCAG 2.1, 1.4.3)."""
+    return WHITE if contrast(WHITE, background) > contrast(BLACK, background) else BLACK
+
+
+def contrast(one: Colour, other: Colour) -> float:
+    """The contrast ratio of two colours, from 1 to 21 (WCAG 2.1)."""
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 def _luminance(colour: Colour) -> float:

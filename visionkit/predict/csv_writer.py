@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from visionkit.predict.writers import AddResult, GrowingFile, shortest
+from visionkit.predict.writers import AddResult, GrowingFile, Pixels, shortest
 from visionkit.result import Result
 
 COLUMNS = ("image_id", "file_name", "width", "height", "category_id", "name", "score", "x1", "y1", "x2", "y2")
@@ -32,7 +32,7 @@ def csv_writer(folder: Path) -> Iterator[AddResult]:
     """
     with GrowingFile(folder / "detections.csv", start=csv_text([COLUMNS])) as table:
 
-        def add(result: Result, *, number: int, name: str) -> None:
+        def add(result: Result, *, number: int, name: str, pixels: Pixels) -> None:
             image = (number, result.path, result.width, result.height)
             ids, names = result.classes.category_ids, result.classes.names
             boxes = [("",) * 4] * len(result) if result.task == "classify" else [map(shortest, b) for b in result.boxes]

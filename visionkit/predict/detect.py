@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +17,17 @@ from numpy.typing import NDArray
 from visionkit.classes import ClassTable
 from visionkit.errors import DataError, UsageError
 from visionkit.imaging.letterbox import Frame, letterbox
-from visionkit.imaging.reader import read_image
-from visionkit.predict.backend import Backend, Raw, RawClasses, RawMap
+from visionkit.predict.backend import Backend, Calibrated, Raw, RawClasses, RawMap
 from visionkit.predict.maps import NO_CLASS, Labels, class_pixels, labels_in_pixels
 from visionkit.predict.masks import pasted_masks
 from visionkit.predict.merging import Found, Window, found_in
+from visionkit.predict.reading import DEFAULT_READING, Reading, read_source
+from visionkit.predict.sources import Source
 from visionkit.predict.tiling import Tiling, look_tiled
 from visionkit.result import Result
+
+if TYPE_CHECKING:
+    from visionkit.predict.video_source import Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,28 +35,50 @@ class LoadedImage:
     """An image on its way through prediction.
 
     Args:
-        path: where it came from, as the user named it; empty for an array.
+        path: where it came from, as the user named it, and of a frame its place, as `Moment.path`; empty for an array.
         pixels: u8 [H, W, 3] RGB, upright.
         read_ms: milliseconds spent on reading it.
-        number: its place among the sources, counted from 1 and including those that cannot be read.
+        number: its place among all images and frames of the sources, counted from 1 and including those that cannot be
+            read.
+        moment: its place in a video; None of an image.
     """
 
     path: str
     pixels: NDArray[np.uint8]
     read_ms: float = 0.0
     number: int = 1
+    moment: Moment | None = None
 
 
-def read_images(paths: Iterable[Path], *, on_skip: Callable[[Path, DataError], None]) -> Iterator[LoadedImage]:
-    """Read image files one by one; one that cannot be read is handed to `on_skip` with the reason, and left out."""
-    for number, path in enumerate(paths, start=1):
-        start = perf_counter()
-        try:
-            pixels = read_image(path)
-        except DataError as error:
-            on_skip(path, error)
-            continue
-        yield LoadedImage(str(path), pixels, _milliseconds_since(start), number)
+def read_images(
+    sources: Iterable[Source],
+    *,
+    on_skip: Callable[[Path | str, DataError], None],
+    reading: Reading = DEFAULT_READING,
+) -> Generator[LoadedImage, None, None]:
+    """Read sources one image or frame at a time. What cannot be read is handed to `on_skip`, the path of a file or the
+    name of another source, with the reason, and left out; of a video or stream the rest still comes where it can.
+
+    Close it where it is not read to its end and holds a camera or a connection.
+    """
+    number = 0
+    for source in sources:
+        name = source if isinstance(source, Path) else str(source)
+        with closing(read_source(source, reading, on_broken=partial(on_skip, name))) as pictures:
+            while True:
+                start = perf_counter()
+                try:
+                    picture = next(pictures, None)
+                except DataError as error:
+                    number += 1
+                    on_skip(name, error)
+                    break
+                if picture is None:
+                    break
+                number += 1
+                moment, pixels = picture
+                path = str(name) if moment is None else moment.path
+                yield LoadedImage(path, pixels, _milliseconds_since(start), number, moment)
 
 
 def detect_loaded(
@@ -118,6 +146,9 @@ class _Asked:
         return self.backend.run(np.stack(squares), score=self.score, iou=self.iou, max_det=self.max_det)
 
     def result(self, image: LoadedImage, fields: dict[str, Any], milliseconds: dict[str, float]) -> Result:
+        score_map = self.backend.score_map if isinstance(self.backend, Calibrated) else None
+        if score_map is not None and fields["task"] == "detect":
+            fields = {**fields, "confidences": score_map(fields["scores"]).astype(np.float32)}
         return Result(
             path=image.path,
             width=image.pixels.shape[1],

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from visionkit.predict.writers import AddResult, GrowingFile
+from visionkit.predict.writers import AddResult, GrowingFile, Pixels
 from visionkit.result import Result
 
 
@@ -28,7 +28,7 @@ def json_writer(folder: Path) -> Iterator[AddResult]:
     """`detections.jsonl`: a line an image, also where nothing was found. Raises as GrowingFile."""
     with GrowingFile(folder / "detections.jsonl") as lines:
 
-        def add(result: Result, *, number: int, name: str) -> None:
+        def add(result: Result, *, number: int, name: str, pixels: Pixels) -> None:
             lines.add(json_line(result))
 
         yield add

@@ -15,7 +15,7 @@ from visionkit.classes import ClassTable
 from visionkit.predict.colours import class_colour
 from visionkit.predict.csv_writer import csv_text
 from visionkit.predict.maps import NO_CLASS, class_pixels
-from visionkit.predict.writers import AddResult, GrowingFile, write_new
+from visionkit.predict.writers import AddResult, GrowingFile, Pixels, write_new
 from visionkit.result import Result
 
 COLUMNS = ("image_id", "file_name", "width", "height", "category_id", "name", "pixels", "share")
@@ -48,7 +48,7 @@ def mask_writer(folder: Path) -> Iterator[AddResult]:
     with GrowingFile(folder / "areas.csv", start=csv_text([COLUMNS])) as table:
         named = False
 
-        def add(result: Result, *, number: int, name: str) -> None:
+        def add(result: Result, *, number: int, name: str, pixels: Pixels) -> None:
             nonlocal named
             if not named:
                 write_new(folder / "masks" / "classes.json", classes_json(result.classes).encode())

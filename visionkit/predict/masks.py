@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from visionkit.result import Rle
 
@@ -72,6 +71,8 @@ def _tents(low: float, high: float, cells: int, first: float, last: float) -> tu
 
 def window_rle(window: NDArray[np.bool_], left: int, top: int, height: int, width: int) -> Rle:
     """The RLE of an image that is background but for a window [h, w] at `left`, `top`; it takes the window's memory."""
+    from pycocotools import mask as coco_mask  # noqa: PLC0415 - boxes alone do without it
+
     # Runs go down the columns. What they would join across two columns is joined by their sum: a gap of 0 pixels.
     down = np.pad(window.T, ((0, 0), (1, 1))).astype(np.int8)
     column, row = np.nonzero(np.diff(down, axis=1))
@@ -96,5 +97,7 @@ def _joined(counts: NDArray[np.int64]) -> list[int]:
 
 def decoded_mask(rle: Rle) -> NDArray[np.bool_]:
     """[H, W]."""
+    from pycocotools import mask as coco_mask  # noqa: PLC0415
+
     mask: NDArray[np.bool_] = coco_mask.decode(dict(rle)).astype(np.bool_)
     return mask

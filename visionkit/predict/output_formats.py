@@ -9,6 +9,7 @@ from pathlib import Path
 
 from visionkit.errors import UsageError
 from visionkit.predict.coco_writer import coco_writer
+from visionkit.predict.crop_writer import crop_writer
 from visionkit.predict.csv_writer import csv_writer
 from visionkit.predict.json_writer import json_writer
 from visionkit.predict.mask_writer import mask_writer
@@ -34,12 +35,27 @@ class OutputFormat:
     tasks: tuple[Task, ...] = ("detect",)
 
 
+def _labelme(folder: Path) -> AbstractContextManager[AddResult]:
+    from visionkit.predict.labelme_writer import labelme_writer  # noqa: PLC0415 - dataset formats take time to import
+
+    return labelme_writer(folder)
+
+
+def _cvat(folder: Path) -> AbstractContextManager[AddResult]:
+    from visionkit.predict.cvat_writer import cvat_writer  # noqa: PLC0415 - dataset formats take time to import
+
+    return cvat_writer(folder)
+
+
 FORMATS: Mapping[str, OutputFormat] = {
     "json": OutputFormat("detections.jsonl", json_writer, tasks=("detect", "classify", "segment")),
     "coco": OutputFormat("results.json", coco_writer, tasks=("detect", "segment")),
     "yolo": OutputFormat("YOLO text files", yolo_writer, reserved=(CLASSES_STEM,)),
     "csv": OutputFormat("detections.csv", csv_writer, tasks=("detect", "classify")),
+    "labelme": OutputFormat("labelme", _labelme, tasks=("detect", "segment")),
+    "cvat": OutputFormat("cvat/annotations.xml", _cvat, tasks=("detect", "segment")),
     "masks": OutputFormat("masks and areas.csv", mask_writer, tasks=("segment",)),
+    "crops": OutputFormat("crops", crop_writer),
 }
 
 
@@ -47,11 +63,11 @@ DEFAULT_FORMATS: Mapping[Task, str] = {"detect": "coco", "classify": "csv", "seg
 """What results are written in where nothing is said."""
 
 
-def chosen_formats(names: Sequence[str], task: Task = "detect") -> tuple[OutputFormat, ...]:
+def chosen_formats(names: Sequence[str], task: Task | None = "detect") -> tuple[OutputFormat, ...]:
     """The formats of these names, each once, in the order given.
 
     Args:
-        task: of the model whose results are to be written.
+        task: of the model whose results are to be written; None where it is not known yet, and only names are checked.
 
     Raises:
         UsageError: an unknown name, or a format that cannot hold the task's results.
@@ -62,7 +78,7 @@ def chosen_formats(names: Sequence[str], task: Task = "detect") -> tuple[OutputF
             f"unknown format {unknown[0]!r}, detections are written as one or several of {', '.join(FORMATS)}; "
             "choose among these"
         )
-    unfit = [name for name in names if task not in FORMATS[name].tasks]
+    unfit = [name for name in names if task is not None and task not in FORMATS[name].tasks]
     if unfit:
         fitting = ", ".join(name for name, chosen in FORMATS.items() if task in chosen.tasks)
         raise UsageError(

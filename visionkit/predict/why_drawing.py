@@ -58,7 +58,9 @@ def draw_why(image: Image, result: Result) -> Image:
     ]
     boxes = np.concatenate([result.boxes, _boxes([one["bbox"] for one in named])])
     size = (image.shape[1], image.shape[0])
-    labels = place_labels(boxes, [*kept, *wordings], letters=pen.letters, line=pen.line, size=size)
+    labels = place_labels(
+        boxes, [*kept, *wordings], letters=pen.letters, line=pen.line, size=size, in_sight=result.boxes
+    )
     for label in reversed(labels[len(kept) :]):
         if label is not None:
             draw_label(canvas, label, INK, pen.letters)

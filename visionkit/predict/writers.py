@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from threading import get_ident
 from types import TracebackType
 from typing import Protocol
 
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 
 from visionkit.errors import UsageError, VisionkitError
 from visionkit.result import Result
+
+Pixels = NDArray[np.uint8]
+"""[H, W, 3], RGB, upright."""
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 JPEG_QUALITY = 92
@@ -30,9 +34,10 @@ class AddResult(Protocol):
         result: of the image.
         number: the image's place among the sources, counted from 1 and including those that could not be read.
         name: of the image's own files in the folder, without a suffix; no other image has it.
+        pixels: of the image, for formats that hold pictures.
     """
 
-    def __call__(self, result: Result, *, number: int, name: str) -> None: ...
+    def __call__(self, result: Result, *, number: int, name: str, pixels: Pixels) -> None: ...
 
 
 class GrowingFile:
@@ -61,7 +66,7 @@ class GrowingFile:
             try:
                 self._file = self.path.open("xb", buffering=0)
             except FileExistsError:
-                raise UsageError(_exists(self.path)) from None
+                raise UsageError(exists_words(self.path)) from None
         self._length = 0
         self.add(self._start)
         return self
@@ -140,23 +145,23 @@ def save_picture(path: Path, image: NDArray[np.uint8]) -> None:
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write a file that must not be there yet, whole or not at all.
+    """Write a file that must not be there yet, whole or not at all, even where the process is killed meanwhile.
 
     Raises:
         UsageError: the file exists.
         VisionkitError: it cannot be written.
     """
+    # Not named after the file, whose name may be as long as names can be.
+    part = path.with_name(f".{os.getpid()}-{get_ident()}.part")
     with named_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(path):
+            raise UsageError(exists_words(path))
         try:
-            file = path.open("xb")
-        except FileExistsError:
-            raise UsageError(_exists(path)) from None
-        try:
-            with file:
-                file.write(data)
+            part.write_bytes(data)
+            part.rename(path)
         except BaseException:
-            path.unlink(missing_ok=True)  # half a picture is worse than none
+            part.unlink(missing_ok=True)
             raise
 
 
@@ -184,5 +189,5 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def _exists(path: Path) -> str:
+def exists_words(path: Path) -> str:
     return f"{path} exists, nothing is overwritten; choose another name or move it away"

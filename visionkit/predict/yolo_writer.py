@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from visionkit.predict.csv_writer import csv_text
-from visionkit.predict.writers import AddResult, GrowingFile, write_new
+from visionkit.predict.writers import AddResult, GrowingFile, Pixels, write_new
 from visionkit.result import Result
 
 CLASSES_STEM = "classes"
@@ -38,7 +38,7 @@ def yolo_writer(folder: Path) -> Iterator[AddResult]:
     with GrowingFile(folder / "sources.csv", start=csv_text([("labels", "image")])) as sources:
         named = False
 
-        def add(result: Result, *, number: int, name: str) -> None:
+        def add(result: Result, *, number: int, name: str, pixels: Pixels) -> None:
             nonlocal named
             if not named:
                 names = "".join(" ".join(class_name.split()) + "\n" for class_name in result.classes.names)
