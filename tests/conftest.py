@@ -1,6 +1,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,28 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from command_line import CommandLine
 from tiny import TinyRun, tiny_settings, write_blocks
+
+from visionkit.result import Result, result_schema
+
+
+@pytest.fixture(scope="session", autouse=True)
+def results_obey_their_schema() -> Iterator[None]:
+    """Checks each Result that a test turns into JSON against the published schema, where jsonschema is installed."""
+    try:
+        from jsonschema import Draft202012Validator
+    except ImportError:
+        yield
+        return
+    validator, to_json = Draft202012Validator(result_schema()), Result.to_json
+
+    def checked(self: Result) -> dict[str, Any]:
+        document = to_json(self)
+        validator.validate(document)
+        return document
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Result, "to_json", checked)
+        yield
 
 
 @pytest.fixture(scope="session")

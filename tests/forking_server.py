@@ -23,7 +23,9 @@ def import_everything() -> None:
     tune_process()  # before torch comes in, as in the command itself
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     commands = [f"visionkit.api.{name}" for name in ("detect", "evaluate", "finetune", "layers")]
-    for module in (*commands, "albumentations", "matplotlib.backends.backend_agg", "matplotlib.figure"):
+    # The first optimizer imports torch._dynamo, which takes longer than all that a short training does.
+    others = ("albumentations", "matplotlib.backends.backend_agg", "matplotlib.figure", "torch._dynamo")
+    for module in (*commands, *others):
         import_module(module)
 
 

@@ -130,7 +130,7 @@ def test_a_mismatch_outside_the_classifier_is_an_error_and_changes_nothing(
     with pytest.raises(CheckpointError) as caught:
         transfer(model, state, tmp_path)
     assert str(caught.value) == (
-        f"weights imagenet do not fit this {BACKBONE}: 1 tensors are missing, unknown or of another shape, such as "
+        f"weights imagenet do not fit this {BACKBONE}: 1 tensor missing, unknown or of another shape, such as "
         f"{name}; leave norm and activation at own, or give --weights scratch"
     )
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

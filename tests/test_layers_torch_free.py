@@ -12,6 +12,7 @@ ROOMS = [
     *("visionkit", "visionkit.errors", "visionkit.classes", "visionkit.result", "visionkit.imaging"),
     *("visionkit.formats", "visionkit.metrics", "visionkit.predict", "visionkit.published", "visionkit.data.sample"),
     "visionkit.proposals",
+    *("visionkit.score_map", "visionkit.cli", "visionkit.api.load", "visionkit.api.detect", "visionkit.api.benchmark"),
 ]
 
 IMPORT_EVERYTHING = """

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from visionkit.backbones.checkpoints import read_torchvision, without_classifier
+from visionkit.counted import counted
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.published.weights import IMAGENET, IMAGENET_WEIGHTS, PublishedFile
 
@@ -54,9 +55,9 @@ class BackboneTransfer:
 
     def lines(self) -> list[str]:
         """The same in words: a row a part of the model, with the reason, and one for what is unused."""
-        rows = [("backbone", f"{len(self.loaded)} tensors loaded")]
+        rows = [("backbone", f"{counted(len(self.loaded), 'tensor')} loaded")]
         for part, count in Counter(name.split(".")[0] for name in self.reinitialised).items():
-            rows.append((part, f"{count} tensors start fresh, {self.weights} has only the backbone"))
+            rows.append((part, f"{counted(count, 'tensor')} start fresh, {self.weights} has only the backbone"))
         if self.unused:
             rows.append(("unused", f"{_listed(self.unused)}: its classifier, over other classes"))
         return [f"Weights {self.weights} from {self.source}:", *(f"  {part:<10}  {words}" for part, words in rows)]
@@ -75,7 +76,7 @@ class BackboneTransfer:
 
 def _listed(names: Sequence[str], most: int = 4) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{len(names)} tensors, {', '.join(names[:most])}{more}"
+    return f"{counted(len(names), 'tensor')}, {', '.join(names[:most])}{more}"
 
 
 def imagenet_weights(backbone: str) -> PublishedFile:
@@ -115,8 +116,9 @@ def transfer_backbone(model: nn.Module, source: BackboneWeights) -> BackboneTran
     ]
     if unfit:
         raise CheckpointError(
-            f"weights {IMAGENET_WEIGHTS} do not fit this {source.backbone}: {len(unfit)} tensors are missing, unknown "
-            f"or of another shape, such as {unfit[0]}; leave norm and activation at own, or give --weights scratch"
+            f"weights {IMAGENET_WEIGHTS} do not fit this {source.backbone}: {counted(len(unfit), 'tensor')} missing, "
+            f"unknown or of another shape, such as {unfit[0]}; leave norm and activation at own, or give "
+            "--weights scratch"
         )
     backbone.load_state_dict({name: given.get(name, tensor) for name, tensor in own.items()})
     return BackboneTransfer(

@@ -28,11 +28,12 @@ from visionkit.backbones.resnet import resnet18, resnet34, resnet50, resnet101, 
 from visionkit.backbones.se_resnet import se_resnet18, se_resnet34, se_resnet50, se_resnet101
 from visionkit.backbones.timm_features import TimmFeatures
 from visionkit.backbones.vgg import vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
-from visionkit.bundled.files import bundled_weights
+from visionkit.bundled.files import DEFAULT_WEIGHTS, bundled_weights
 from visionkit.classes import ClassTable
 from visionkit.config import Recipe
 from visionkit.engine.checkpoint import load_weights, save_weights
 from visionkit.errors import CheckpointError, ConfigError, UsageError
+from visionkit.imaging.image_size import require_divisible
 from visionkit.models.classifier import Classifier
 from visionkit.models.fast_rcnn import FastRcnn
 from visionkit.models.faster_rcnn import FasterRcnn
@@ -51,6 +52,7 @@ from visionkit.nn.activations import ACTIVATIONS
 from visionkit.nn.initialise import INITIALISATIONS
 from visionkit.nn.norms import NORMS
 from visionkit.published.models import PUBLISHED_MODELS
+from visionkit.score_map import ScoreMap, score_map_of
 from visionkit.version import __version__
 
 FORMAT = "visionkit.model/1"
@@ -104,9 +106,6 @@ FORMS: dict[str, Callable[..., Model]] = {
     **{name: partial(make, norm=TRAINED_NORMS[name]) for name, make in TORCHVISION_MODELS.items()},
     "fcn_resnet50": fcn_resnet50,
 }
-
-DEFAULT_WEIGHTS = "default"
-"""The name of the bundled model, where a weights file may be given."""
 
 
 def build_model(recipe: Recipe, classes: ClassTable) -> Model:
@@ -171,6 +170,7 @@ class LoadedModel:
         recipe: how it was trained.
         scores: its validation scores then; empty where it never was evaluated.
         sha256: of the file.
+        score_map: what its scores are worth; None where it was never calibrated.
     """
 
     model: Model
@@ -179,6 +179,7 @@ class LoadedModel:
     scores: Mapping[str, Any]
     path: Path
     sha256: str
+    score_map: ScoreMap | None = None
 
     @property
     def name(self) -> str:
@@ -190,13 +191,7 @@ class LoadedModel:
         Raises:
             UsageError: the model's stride does not divide it.
         """
-        if asked is None:
-            return self.recipe.imgsz
-        stride = self.model.stride
-        if asked < 1 or asked % stride:
-            fitting = max(1, -(-asked // stride)) * stride
-            raise UsageError(f"image size must be divisible by {stride}, got {asked}; use {fitting}")
-        return asked
+        return self.recipe.imgsz if asked is None else require_divisible(asked, self.model.stride)
 
 
 def save_model(path: Path, model: nn.Module, classes: ClassTable, recipe: Recipe, scores: Mapping[str, Any]) -> None:
@@ -209,6 +204,17 @@ def save_model(path: Path, model: nn.Module, classes: ClassTable, recipe: Recipe
         "versions": {"visionkit": __version__, "torch": torch.__version__},
     }
     save_weights(path, model.state_dict(), card)
+
+
+def save_calibrated(path: Path, loaded: LoadedModel, score_map: ScoreMap) -> None:
+    """Write a model's weights file anew, with a map of its scores in it; all else stays as it is.
+
+    Raises:
+        CheckpointError: the file the model came from is not there any more, or is none of visionkit's.
+    """
+    tensors, card = load_weights(loaded.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(path, tensors, {**card, "calibration": score_map.to_json()})
 
 
 def load_model(weights: str | Path) -> LoadedModel:
@@ -236,7 +242,7 @@ def load_model(weights: str | Path) -> LoadedModel:
             f"{path} does not fit its own recipe, {recipe.architecture}; give another weights file"
         ) from None
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return LoadedModel(model.eval(), classes, recipe, card.get("scores", {}), path, sha256)
+    return LoadedModel(model.eval(), classes, recipe, card.get("scores", {}), path, sha256, score_map_of(card))
 
 
 def published_recipe(name: str, *, auxiliary: bool = False) -> tuple[Recipe, ClassTable]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from visionkit.build import LoadedModel, Model
 from visionkit.classes import ClassMatch, ClassTable, in_brackets, match_classes
+from visionkit.counted import counted
 from visionkit.errors import CheckpointError
 from visionkit.types import ClassRows
 
@@ -56,20 +57,20 @@ class Transfer:
         if self.other_kind:
             return [f"Weights from {self.source}, of another model, {self.other_kind}:", *self._lines_of_backbone()]
         if self.match.same and not self.fresh:
-            return [f"Weights from {self.source}: {count} tensors loaded, the classes are the same"]
+            return [f"Weights from {self.source}: {counted(count, 'tensor')} loaded, the classes are the same"]
         rows = [(part, _part_words(numbers)) for part, numbers in self._parts().items()]
         for part, number in Counter(name.split(".")[0] for name in self.fresh).items():
-            rows.append((part, f"{number} tensors fresh, the weights have none"))
+            rows.append((part, f"{counted(number, 'tensor')} fresh, the weights have none"))
         rows.append(("class rows", _class_words(self.match)))
         rows += [("", f"{ours} is {theirs} in the weights") for ours, theirs in self.match.respelled]
         return [f"Weights from {self.source}:", *(f"  {part:<10}  {words}" for part, words in rows)]
 
     def _lines_of_backbone(self) -> list[str]:
-        rows = [("backbone", f"{len(self.loaded)} tensors loaded")]
+        rows = [("backbone", f"{counted(len(self.loaded), 'tensor')} loaded")]
         for part, number in Counter(name.split(".")[0] for name in self.fresh).items():
-            rows.append((part, f"{number} tensors fresh, the weights are of another model"))
+            rows.append((part, f"{counted(number, 'tensor')} fresh, the weights are of another model"))
         for part, number in Counter(name.split(".")[0] for name in self.unused).items():
-            rows.append(("unused", f"{number} tensors of its {part}"))
+            rows.append(("unused", f"{counted(number, 'tensor')} of its {part}"))
         return [f"  {part:<10}  {words}" for part, words in rows]
 
     def to_json(self) -> dict[str, Any]:
@@ -102,7 +103,7 @@ class Transfer:
 
 
 def _part_words(numbers: dict[str, int]) -> str:
-    words = f"{numbers['loaded']} tensors loaded"
+    words = f"{counted(numbers['loaded'], 'tensor')} loaded"
     return words + (f", {numbers['class_rows']} rebuilt for the classes" if numbers["class_rows"] else "")
 
 
@@ -141,8 +142,8 @@ def transfer_weights(model: Model, classes: ClassTable, source: LoadedModel) -> 
     ]
     if unfit:
         raise CheckpointError(
-            f"{source.path} does not fit this model: {len(unfit)} tensors are missing, unknown or of another shape, "
-            f"such as {unfit[0]}; use the model and backbone it was trained with, {source.name}"
+            f"{source.path} does not fit this model: {counted(len(unfit), 'tensor')} missing, unknown or of another "
+            f"shape, such as {unfit[0]}; use the model and backbone it was trained with, {source.name}"
         )
     match = match_classes(classes, source.classes)
     ours, theirs = [label for label, _ in match.pairs], [label for _, label in match.pairs]
@@ -164,7 +165,7 @@ def _transfer_backbone(model: Model, classes: ClassTable, source: LoadedModel) -
     unfit = [name for name in shared if not _fits(name, own, given, {}, 0, 0)]
     if unfit:
         raise CheckpointError(
-            f"{source.path} does not fit this model's backbone: {len(unfit)} tensors are missing, unknown or of "
+            f"{source.path} does not fit this model's backbone: {counted(len(unfit), 'tensor')} missing, unknown or of "
             f"another shape, such as {unfit[0]}; use the backbone it was trained with, {source.recipe.backbone}"
         )
     model.load_state_dict({**own, **{name: given[name] for name in shared}})

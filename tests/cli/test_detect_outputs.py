@@ -16,6 +16,7 @@ from reference_data import reference_data
 from visionkit.build import build_model, save_model
 from visionkit.classes import ClassTable
 from visionkit.config import Recipe
+from visionkit.formats.layout import find_layout, read_split
 from visionkit.imaging.reader import read_image
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are forked")
@@ -41,6 +42,7 @@ def flags(weights: Path) -> list[str]:
 
 
 FORMATS = ["--format", "json", "--format", "coco", "--format", "yolo", "--format", "csv"]
+EDITABLE = ["--format", "labelme", "--format", "cvat", "--crops"]
 
 
 def test_all_formats_agree_and_pictures_of_one_name_keep_apart(
@@ -102,9 +104,34 @@ def test_a_format_without_pictures(weights: Path, command_line: CommandLine, tmp
     finished = command_line(*arguments, "--format", "xml", folder=tmp_path)
     assert finished.code == 2
     assert finished.error == (
-        "unknown format 'xml', detections are written as one or several of json, coco, yolo, csv, masks; "
-        "choose among these"
+        "unknown format 'xml', detections are written as one or several of json, coco, yolo, csv, labelme, cvat, "
+        "masks, crops; choose among these"
     )
+
+
+def test_files_for_annotation_tools_and_crops(weights: Path, command_line: CommandLine, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "x" / "a.png", tmp_path / "y" / "a.png")
+    finished = command_line("detect", "x", "y", *flags(weights), *EDITABLE, "--json", "--out", "out", folder=tmp_path)
+    assert finished.code == 0, finished.stderr
+    assert finished.stderr == "Pictures, labelme, cvat/annotations.xml and crops: out\n"
+    results = [json.loads(line) for line in finished.stdout.splitlines()]
+    out = tmp_path / "out"
+    for tool in ("labelme", "cvat"):
+        data = read_split(find_layout(out / tool), "train")
+        images = {image.file_name: image for image in data.images}
+        for image, source, result in zip((images["a.png"], images["a-2.png"]), ("x", "y"), results, strict=True):
+            assert image.path is not None
+            assert image.path.read_bytes() == (tmp_path / source / "a.png").read_bytes()
+            for annotation, item in zip(image.annotations, result["items"], strict=True):
+                x, y, width, height = annotation.bbox
+                assert (x, y, x + width, y + height) == pytest.approx(item["bbox"], abs=0.006)
+                assert data.classes.names[data.classes.label(annotation.category_id)] == item["name"]
+    expected = {
+        f"{item['name']}/{stem}-{place}.png"
+        for stem, result in zip(("a", "a-2"), results, strict=True)
+        for place, item in enumerate(result["items"], 1)
+    }
+    assert {path.relative_to(out / "crops").as_posix() for path in (out / "crops").rglob("*.png")} == expected
 
 
 def test_a_list_whose_missing_and_broken_images_are_named(
@@ -129,7 +156,8 @@ def long_run(weights: Path, command_line: CommandLine, tmp_path: Path) -> int:
     write_pictures(tmp_path / "a.png")
     for i in range(5_000):
         os.link(tmp_path / "a.png", tmp_path / f"a{i}.png")
-    pid = command_line.start("detect", ".", *flags(weights), *FORMATS, "--out", "out", folder=tmp_path)
+    every = [*FORMATS, *EDITABLE]
+    pid = command_line.start("detect", ".", *flags(weights), *every, "--out", "out", folder=tmp_path)
     deadline = time.monotonic() + 120
     while not (tmp_path / "out" / "a2.png").exists():
         assert time.monotonic() < deadline
@@ -157,6 +185,12 @@ def test_a_stopped_run_keeps_what_it_has(
     # The formats are written one after another: the stop may have come between two of them.
     for images in (len(lines), max(int(row["image_id"]) for row in table), len(list(out.glob("a*.txt")))):
         assert abs(images - done) <= 1
+    # The readers of datasets refuse files that are not whole.
+    for tool in ("labelme", "cvat"):
+        assert abs(len(read_split(find_layout(out / tool), "train").images) - done) <= 1
+    crops = list((out / "crops").rglob("*.png"))
+    assert len(crops) >= done - 1
+    assert all(read_image(crop).size for crop in crops)
 
 
 def test_photos_of_the_world(command_line: CommandLine, weights: Path, tmp_path: Path) -> None:

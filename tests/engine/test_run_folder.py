@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from visionkit.engine.run_folder import RunFolder, numbered_folder
+from visionkit.engine.numbered_folder import numbered_folder
+from visionkit.engine.run_folder import RunFolder
 from visionkit.errors import UsageError
 
 

@@ -155,7 +155,7 @@ def bench(*arguments: Any) -> subprocess.CompletedProcess[str]:
 def test_help_names_the_benchmarks() -> None:
     done = bench("--help")
     assert done.returncode == 0
-    words = ("training", "pipeline", "accuracy", "backbones", "detectors", "Example: ")
+    words = ("training", "pipeline", "accuracy", "backbones", "detectors", "evaluation", "Example: ")
     assert all(word in done.stdout for word in words)
 
 
@@ -277,3 +277,22 @@ def test_a_tiny_accuracy(tiny_data: Path, tmp_path: Path) -> None:
         "name": "other", "threads": 1, "seed": 4, "minutes": 3, "first_minute": {"0.2": 2, "0.9": None},
     }  # fmt: skip
     assert (tmp_path / "seed4-threads1" / "best.safetensors").is_file()
+
+
+def test_a_tiny_evaluation_is_pycocotools_to_the_last_bit() -> None:
+    size = ("--images", 30, "--classes", 5, "--objects", 150, "--detections", 900, "--rounds", 1)
+    for task in ("bbox", "segm"):
+        done = bench("evaluation", *size, "--task", task, "--json")
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert said["equal_numbers"] == 12
+        assert [turn["name"] for turn in said["turns"]] == ["pycocotools", "visionkit"]
+        for turn in said["turns"]:
+            assert 0 < turn["evaluate_seconds"] < turn["files_to_numbers_seconds"]
+        # A case that decides nothing would prove nothing.
+        ap = float.fromhex(said["turns"][0]["numbers"][0])
+        assert 0.05 < ap < 0.9
+    done = bench("evaluation", *size)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "COCO evaluation of boxes: 30 images, 5 classes, 150 objects, 900 detections, 1 rounds"
+    assert lines[1] == "Numbers equal to the last bit: 12 of 12"

@@ -7,11 +7,15 @@ import json
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from contest import BenchError, Contestant, Turn, hold, own
+from evaluation_case import CaseSize, write_case
+from serve_load import load_table, measure
 from table import first_minutes, summarise, table
 from task import Task
 
@@ -49,6 +53,9 @@ def parser() -> argparse.ArgumentParser:
     detectors.add_argument("--imgsz", type=int, help="side of the input, px (320 of training, 640 of inference)")
     detectors.add_argument("--batch", type=int, default=4, help="images a step of training (%(default)s)")
     detectors.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    add_serve(commands)
+    add_evaluation(commands)
+    coldstart, latency = runtime_parsers(commands)
     for command in (training, pipeline, accuracy):
         command.add_argument("--data", default="sample", help="dataset folder in COCO layout (%(default)s)")
         command.add_argument(
@@ -72,8 +79,8 @@ def parser() -> argparse.ArgumentParser:
             default="equal" if command is accuracy else "default,equal",
             help="each contestant's own number of threads, the equal one, or both (%(default)s)",
         )
-    for command in (training, pipeline, backbones, detectors):
-        steps = 5 if command in (backbones, detectors) else 30
+    for command in (training, pipeline, backbones, detectors, coldstart, latency):
+        steps = 5 if command in (backbones, detectors, coldstart) else 30
         command.add_argument("--steps", type=int, default=steps, help="batches timed in each turn (%(default)s)")
         command.add_argument("--rounds", type=int, default=3, help="turns of each (%(default)s)")
     pipeline.add_argument("--no-torchvision", action="store_true", help="leave out the peer written with torchvision")
@@ -82,6 +89,51 @@ def parser() -> argparse.ArgumentParser:
     accuracy.add_argument("--levels", default="0.4,0.5,0.55,0.58", help="first minute at these AP (%(default)s)")
     accuracy.add_argument("--keep", metavar="DIR", help="keep visionkit's run folders here")
     return top
+
+
+def add_serve(commands: Any) -> None:
+    serve = commands.add_parser(
+        "serve", help="one server under many clients at once, good and bad: answers, times, memory, its end"
+    )
+    serve.add_argument("--weights", default="default", help="model that is served (%(default)s)")
+    serve.add_argument("--clients", type=int, default=64, help="at once (%(default)s)")
+    serve.add_argument("--seconds", type=float, default=60, help="that they ask for (%(default)s)")
+    serve.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of the server (%(default)s)")
+    serve.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def add_evaluation(commands: Any) -> None:
+    """The options of `evaluation`, whose contestants need no images."""
+    evaluation = commands.add_parser(
+        "evaluation", help="COCO evaluation of a made-up case beside pycocotools: seconds, memory, equal numbers"
+    )
+    evaluation.set_defaults(data="", imgsz=0, batch=0, steps=1, peer=[])
+    for name, count in vars(CaseSize()).items():
+        evaluation.add_argument(f"--{name}", type=int, default=count, help="how many (%(default)s)")
+    evaluation.add_argument("--task", choices=("bbox", "segm"), default="bbox", help="boxes or masks (%(default)s)")
+    evaluation.add_argument("--rounds", type=int, default=3, help="turns of each (%(default)s)")
+    evaluation.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def runtime_parsers(commands: Any) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """Those of the benchmarks that find objects in one picture, with their options but for steps and rounds."""
+    coldstart = commands.add_parser(
+        "coldstart", help="seconds of `visionkit detect` from nothing, beside a bare cv2 + onnxruntime script"
+    )
+    coldstart.set_defaults(imgsz=0, batch=1)
+    latency = commands.add_parser("latency", help="milliseconds from a picture's file to boxes, in the steady state")
+    latency.set_defaults(batch=1)
+    latency.add_argument("--imgsz", type=int, default=0, help="side of the input, px; 0: as trained (%(default)s)")
+    latency.add_argument("--runtimes", default="graph,torch", help="of these (%(default)s)")
+    for command in (coldstart, latency):
+        command.add_argument("--data", default="sample", help="a picture; else one is drawn (%(default)s)")
+        command.add_argument("--weights", help="a graph, or what --weights of detect takes; else the bundled model")
+        command.add_argument(
+            "--peer", action="append", default=[], metavar="NAME=COMMAND", help="another contestant; repeatable"
+        )
+        command.add_argument("--threads", type=int, default=0, help="equal threads; 0: each its own (%(default)s)")
+        command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return coldstart, latency
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -218,6 +270,72 @@ def detectors(given: argparse.Namespace) -> str:
     return as_json(given, all_turns, rows=all_rows) if given.json else "\n\n".join(parts)
 
 
+EVALUATION_KEYS = {
+    "evaluate_seconds": ("evaluate + accumulate, s", 2),
+    "files_to_numbers_seconds": ("files to numbers, s", 2),
+    "peak_megabytes": ("most memory, MB", 0),
+}
+
+
+def evaluation(given: argparse.Namespace) -> str:
+    size = CaseSize(given.images, given.classes, given.objects, given.detections)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [str(file) for file in write_case(Path(folder), size, masks=given.task == "segm")]
+        names = ("pycocotools", "visionkit")  # in this order a ratio is how many times as much pycocotools takes
+        contestants = [Contestant(name, own("measure_evaluation.py", name, *files, given.task)) for name in names]
+        turns = compete(contestants, given, [1], list(EVALUATION_KEYS))
+    rows = {key: summarise(turns, key) for key in EVALUATION_KEYS}
+    told = [{tuple(turn.said["numbers"]) for turn in turns if turn.name == name} for name in names]
+    pairs = list(zip(*(next(iter(numbers)) for numbers in told), strict=True))
+    equal = sum(a == b for a, b in pairs) if all(len(numbers) == 1 for numbers in told) else 0
+    if given.json:
+        as_rows = {key: [row.to_json() for row in of_key] for key, of_key in rows.items()}
+        return as_json(given, turns, rows=as_rows, equal_numbers=equal)
+    kind = "boxes" if given.task == "bbox" else "masks"
+    head = (
+        f"COCO evaluation of {kind}: {size.images:,} images, {size.classes} classes, {size.objects:,} objects, "
+        f"{size.detections:,} detections, {given.rounds} rounds\nNumbers equal to the last bit: {equal} of {len(pairs)}"
+    )
+    return "\n\n".join([head, *(table(rows[key], *shown) for key, shown in EVALUATION_KEYS.items())])
+
+
+def coldstart(given: argparse.Namespace) -> str:
+    weights = ["--weights", given.weights] if given.weights else []
+    names = {"detect": "visionkit detect", "detect --no-save": "without a picture", "bare": "cv2 + onnxruntime"}
+    contestants = [
+        Contestant(names.get(what, what), own("measure_coldstart.py", what, *weights))
+        for what in ("detect", "detect --no-save", "bare", "import torch")
+    ]
+    turns = compete(contestants, given, [given.threads], ["seconds", "cpu_seconds"])
+    rows = {key: summarise(turns, key) for key in ("seconds", "cpu_seconds")}
+    if given.json:
+        return as_json(given, turns, rows={key: [row.to_json() for row in of_key] for key, of_key in rows.items()})
+    head = f"From nothing to boxes of one picture, {given.rounds} rounds of {given.steps} starts"
+    return "\n\n".join([head, table(rows["seconds"], "seconds", 3), table(rows["cpu_seconds"], "CPU seconds", 3)])
+
+
+def latency(given: argparse.Namespace) -> str:
+    weights = ["--weights", given.weights] if given.weights else []
+    size = ["--imgsz", str(given.imgsz)] if given.imgsz else []
+    contestants = [
+        Contestant(f"visionkit, {runtime}", own("measure_latency.py", runtime, *weights, *size))
+        for runtime in given.runtimes.split(",")
+    ]
+    turns = compete(contestants, given, [given.threads], ["milliseconds"])
+    rows = summarise(turns, "milliseconds")
+    if given.json:
+        return as_json(given, turns, rows=[row.to_json() for row in rows])
+    head = f"From a file to boxes, one picture at a time, {given.rounds} rounds of {given.steps} pictures"
+    return f"{head}\n\n{table(rows, 'milliseconds', 2)}"
+
+
+def serve(given: argparse.Namespace) -> str:
+    said = measure(given.weights, given.clients, given.seconds, given.threads).to_json()
+    if given.json:
+        return json.dumps({"benchmark": given.command, "command": shlex.join(sys.argv), **said})
+    return load_table(said, given.clients)
+
+
 def reached_table(reached: Sequence[dict[str, Any]], levels: Sequence[float]) -> str:
     """When each run first reached each AP, in minutes since its command was started."""
     lines = ["First minute at AP".ljust(28) + "".join(f"{level:>8g}" for level in levels) + "     end"]
@@ -282,6 +400,10 @@ JOBS: dict[str, Callable[[argparse.Namespace], str]] = {
     "accuracy": accuracy,
     "backbones": backbones,
     "detectors": detectors,
+    "serve": serve,
+    "coldstart": coldstart,
+    "latency": latency,
+    "evaluation": evaluation,
 }
 
 if __name__ == "__main__":

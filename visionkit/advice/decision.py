@@ -24,6 +24,7 @@ from visionkit.advice.thresholds import (
     STAGE_DIFFERS,
     TABLE,
 )
+from visionkit.counted import counted
 from visionkit.types import Unit
 
 Strategy = Literal["head", "freeze", "full", "scratch"]
@@ -89,19 +90,20 @@ class Advice:
     def lines(self) -> list[str]:
         """The same in words, with the numbers."""
         rarest = self.size.rarest
-        what = "images" if rarest.objects is None else "objects"
+        what = "image" if rarest.objects is None else "object"
         other = f", else {self.second.words()}" if self.second else ""
         lines = [
             f"Advice: {self.best.words()}{other}; evidence {self.strength}",
             f"  case          {self.quadrant}",
-            f"  size          {self.size.images} images; rarest class {rarest.name} with {rarest.examples} {what} "
+            f"  size          {counted(self.size.images, 'image')}; rarest class {rarest.name} with "
+            f"{counted(rarest.examples, what)} "
             f"(little below {FEW_OBJECTS})",
         ]
         similarity = self.looked.similarity if self.looked else None
         if similarity is not None:
             lines.append(
                 f"  similarity    {similarity.distance:.2f} standard deviations from the source over "
-                f"{similarity.images} images (another kind above {DIFFERENT:g})"
+                f"{counted(similarity.images, 'image')} (another kind above {DIFFERENT:g})"
             )
             lines += [f"    {s.number:>3}  {s.unit:<24} {s.distance:.2f}" for s in similarity.stages]
         separability = self.looked.separability if self.looked else None
@@ -109,7 +111,7 @@ class Advice:
             of = "classes and background" if separability.background else "classes"
             lines.append(
                 f"  separability  k-NN {separability.knn:.2f} from chance 0 to faultless 1, LogME "
-                f"{separability.logme:.3f}; {separability.crops} crops, {of} (enough from {SEPARABLE:g})"
+                f"{separability.logme:.3f}; {counted(separability.crops, 'crop')}, {of} (enough from {SEPARABLE:g})"
             )
         return lines + [f"  doubt         {doubt}" for doubt in self.doubts]
 
@@ -187,7 +189,8 @@ def _doubts(size: Size, looked: Looked | None) -> list[str]:
     if looked is None:
         return [*doubts, "there are no trained weights to start from"]
     if looked.images < FEWEST_IMAGES:
-        doubts.append(f"{looked.images} images are few for statistics, {FEWEST_IMAGES} would do")
+        are = "is" if looked.images == 1 else "are"
+        doubts.append(f"{counted(looked.images, 'image')} {are} few for statistics, {FEWEST_IMAGES} would do")
     if similarity is None:
         doubts.append("the weights hold no statistics of their source, as only batch normalisation does")
     elif _near(similarity.distance, DIFFERENT):
@@ -195,7 +198,7 @@ def _doubts(size: Size, looked: Looked | None) -> list[str]:
     if separability is None:
         doubts.append("there are no crops of two kinds to tell apart")
     elif separability.fewest < FEWEST_CROPS:
-        doubts.append(f"only {separability.fewest} crops of a class, {FEWEST_CROPS} would do")
+        doubts.append(f"only {counted(separability.fewest, 'crop')} of a class, {FEWEST_CROPS} would do")
     elif _near(separability.knn, SEPARABLE):
         doubts.append(f"a k-NN score of {separability.knn:.2f} is near the line of {SEPARABLE:g}")
     return doubts

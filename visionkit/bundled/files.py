@@ -9,6 +9,8 @@ from visionkit.errors import CheckpointError
 
 FOLDER = Path(__file__).parent
 NAME = "general-photos-v0"
+DEFAULT_WEIGHTS = "default"
+"""The name of the bundled model, where a weights file may be given."""
 CHECKSUMS = "SHA256SUMS"
 """A line a file, `SHA-256  NAME`, as `sha256sum` writes and checks them."""
 
@@ -22,9 +24,13 @@ def bundled_weights() -> Path | None:
     return _checked(f"{NAME}.safetensors")
 
 
-def bundled_onnx() -> Path | None:
-    """The same model as ONNX, or None. Raises as `bundled_weights`."""
-    return _checked(f"{NAME}.onnx")
+def bundled_onnx(*, checked: bool = True) -> Path | None:
+    """The same model as ONNX, or None. Raises as `bundled_weights`.
+
+    Args:
+        checked: False leaves it to the caller to `require_published`, who finds the hash while something else goes on.
+    """
+    return _checked(f"{NAME}.onnx") if checked else _present(f"{NAME}.onnx")
 
 
 def bundled_model_card() -> str | None:
@@ -36,16 +42,29 @@ def bundled_model_card() -> str | None:
 
 def checksum_line(path: Path) -> str:
     """What the list of checksums says of a file."""
-    return f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}"
+    return _line(path, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def _checked(name: str) -> Path | None:
-    path = FOLDER / name
-    if not path.exists():
-        return None
+def require_published(path: Path, sha256: str) -> None:
+    """Raises CheckpointError where a file with this SHA-256 is not the one of its name that was published."""
     checksums = FOLDER / CHECKSUMS
-    if not checksums.exists() or checksum_line(path) not in checksums.read_text(encoding="utf-8").splitlines():
+    if not checksums.exists() or _line(path, sha256) not in checksums.read_text(encoding="utf-8").splitlines():
         raise CheckpointError(
             f"{path} is damaged: its SHA-256 is not the one this version was published with; install visionkit again"
         )
+
+
+def _line(path: Path, sha256: str) -> str:
+    return f"{sha256}  {path.name}"
+
+
+def _present(name: str) -> Path | None:
+    path = FOLDER / name
+    return path if path.exists() else None
+
+
+def _checked(name: str) -> Path | None:
+    path = _present(name)
+    if path is not None:
+        require_published(path, hashlib.sha256(path.read_bytes()).hexdigest())
     return path

@@ -14,19 +14,23 @@ import typer
 
 from visionkit.cli.advise import advise
 from visionkit.cli.augment_preview import augment_preview
+from visionkit.cli.benchmark import benchmark
 from visionkit.cli.classify import classify
 from visionkit.cli.compare import compare
 from visionkit.cli.convert import convert
 from visionkit.cli.detect import detect
 from visionkit.cli.doctor import doctor
 from visionkit.cli.evaluate import evaluate
+from visionkit.cli.export import export
 from visionkit.cli.finetune import finetune
 from visionkit.cli.info import info
 from visionkit.cli.layers import layers
 from visionkit.cli.models import models
 from visionkit.cli.process import leave, silence_image_libraries, stop_process, tune_process
 from visionkit.cli.propose import propose
+from visionkit.cli.quick import quick_command
 from visionkit.cli.segment import segment
+from visionkit.cli.serve import serve
 from visionkit.cli.split import split
 from visionkit.errors import VisionkitError
 
@@ -49,10 +53,13 @@ app.command()(split)
 app.command()(detect)
 app.command()(classify)
 app.command()(segment)
+app.command()(export)
+app.command()(serve)
 app.command()(layers)
 app.command()(augment_preview)
 app.command()(propose)
 app.command()(models)
+app.command()(benchmark)
 app.command()(info)
 
 
@@ -82,7 +89,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, stop_process)
     signal.signal(signal.SIGTERM, stop_process)
     try:
-        app()
+        quick_command(app, sys.argv[1:])()
     except VisionkitError as error:
         if "--debug" in sys.argv:
             raise
@@ -97,6 +104,10 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
+        if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("visionkit"):
+            # As where only what detection needs is installed.
+            print(f"error: this needs {error.name}, which is not installed here; pip install it", file=sys.stderr)
+            sys.exit(1)
         words = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"error: {words}; repeat with --debug to see where", file=sys.stderr)
         sys.exit(1)

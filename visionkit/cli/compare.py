@@ -10,6 +10,7 @@ import typer
 
 from visionkit.cli.options import Debug, Device, Json, Threads
 from visionkit.cli.progress import image_progress, say
+from visionkit.counted import counted
 
 if TYPE_CHECKING:
     from visionkit.metrics.comparison import Comparison, Difference
@@ -58,7 +59,7 @@ def compare(
 
 def _print(found: Comparison, a: Path, b: Path) -> None:
     typer.echo(f"A  {a}\nB  {b}")
-    typer.echo(f"{found.images} images, {'boxes' if found.task == 'bbox' else 'masks'}\n")
+    typer.echo(f"{counted(found.images, 'image')}, {'boxes' if found.task == 'bbox' else 'masks'}\n")
     width = max(5, *(len(name) for name in found.per_class))
     typer.echo(f"{'':<{width}}       A       B    B - A  95 % interval of B - A      p")
     for name, row in (("AP", found.AP), ("AP50", found.AP50)):

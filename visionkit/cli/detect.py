@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,16 +23,22 @@ from visionkit.cli.options import (
     Tile,
 )
 from visionkit.cli.progress import loading_progress, say
+from visionkit.counted import counted
 from visionkit.errors import UsageError
 
 if TYPE_CHECKING:
     from visionkit.errors import DataError
+    from visionkit.predict.video_source import Moment
     from visionkit.result import Result
 
 
 def detect(
     source: Annotated[
-        list[str] | None, typer.Argument(help="Images, folders, globs, lists (.txt, a path a line).")
+        list[str] | None,
+        typer.Argument(
+            help="Images, videos, folders, globs, lists (.txt, a path a line), URLs (http, https, rtsp), webcam:0, "
+            "- for standard input."
+        ),
     ] = None,
     source_: Annotated[list[str] | None, typer.Option("--source", help="The same, as an option.")] = None,
     weights: Annotated[str, typer.Option(help=USED_WEIGHTS_HELP)] = "default",
@@ -52,11 +59,17 @@ def detect(
     device: Device = None,
     threads: Threads = None,
     amp: Amp = None,
+    every: Annotated[int, typer.Option(min=1, help="Of a video, see every n-th frame.")] = 1,
     exact: Annotated[bool, typer.Option("--exact", help="fp32, layer by layer as in training; slower.")] = False,
     format_: Annotated[
         list[str] | None,
-        typer.Option("--format", help="Write what is found as json, coco, yolo, csv or masks; repeatable."),
+        typer.Option(
+            "--format", help="Write what is found as json, coco, yolo, csv, labelme, cvat, masks or crops; repeatable."
+        ),
     ] = None,
+    crops: Annotated[
+        bool, typer.Option("--crops", help="Also save each detection as a picture, in a folder per class.")
+    ] = False,
     save: Annotated[bool, typer.Option(help="Write annotated pictures.")] = True,
     why: Annotated[
         bool, typer.Option("--why", help="Say where each box came from and what removed those that are not shown.")
@@ -64,11 +77,14 @@ def detect(
     out: Annotated[
         Path | None, typer.Option(help="Folder for all that is written; a new one under runs/detect.")
     ] = None,
+    allow_private_urls: Annotated[
+        bool, typer.Option("--allow-private-urls", help="Also read URLs of this machine and its private networks.")
+    ] = False,
     offline: Offline = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Detect objects in images, folders, globs and lists: a line an image, annotated pictures, files of detections.
+    """Detect objects in images and videos: a line an image, annotated pictures and videos, files of detections.
 
     With --json, stdout is JSON lines, one Result an image. Files are whole after every image, also if interrupted:
 
@@ -80,7 +96,20 @@ def detect(
 
     csv   detections.csv: a row a box, with a header.
 
-    A list (images.txt) has a path a line, relative to the list; # starts a comment.
+    labelme  labelme/: the pictures, each with a LabelMe file: boxes, or masks as polygons; scores in the key score.
+
+    cvat  cvat/: the pictures and annotations.xml, CVAT for images 1.1; scores as the attribute score.
+
+    crops  crops/CLASS/NAME-PLACE.jpg: each detection cut out; the same as --crops.
+
+    A list (images.txt) has a path or a URL a line, paths relative to the list; # starts a comment.
+
+    Of a video each frame is an image, clip.mp4#frame=12&t=0.480; with --every N each n-th. The annotated video is an
+    MP4 of the same size and speed, written frame by frame. Cameras (webcam:0) and streams (rtsp, or MJPEG over http) go
+    on until Ctrl-C, each time with their newest frame; the video is closed then, and plays.
+
+    A URL is read up to 100 MB, of a video 2 GB, and 5 minutes, and refused where its host is at no public address,
+    unless --allow-private-urls is given.
 
     With --tile, what is larger than a tile is seen in overlapping tiles at full resolution: for small objects in large
     images. Detections of all tiles, and of the whole image, are put together; of an object that a tile cuts, the whole
@@ -90,36 +119,40 @@ def detect(
     and whether it was kept, which box suppressed it at which IoU, or which limit it did not pass. Pictures show what
     was suppressed in thin lines; with --json, and in detections.jsonl, each Result has the key "why".
 
-    An image that is missing or broken is named and skipped: exit code 3, or 2 where none could be read.
+    What is missing, broken or cut off is named and skipped: exit code 3, or 2 where nothing could be read.
 
     Example: [bold]visionkit detect photos/*.jpg --weights runs/finetune/my-data-1/best.safetensors[/bold]
 
     Example: [bold]visionkit detect images.txt --format csv --format yolo --no-save --out found[/bold]
+
+    Example: [bold]visionkit detect clip.mp4 webcam:0 https://example.org/photo.jpg --every 2 --json[/bold]
     """
     sources = [*(source or ()), *(source_ or ())]
     if not sources:
         raise UsageError(
             "detect needs at least one image, folder, glob or list; for example: visionkit detect image.jpg"
         )
+    from visionkit.cli.video_progress import video_progress
     from visionkit.predict.json_writer import write_json_line
     from visionkit.predict.output_formats import DEFAULT_FORMATS, chosen_formats
-    from visionkit.predict.sources import find_images
+    from visionkit.predict.sources import find_sources
     from visionkit.predict.tiling import chosen_tiling
 
     # What can be refused without torch is refused before it is imported.
-    if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        fact = "is not empty" if out.is_dir() else "is a file"
-        raise UsageError(f"{out} {fact} and nothing is overwritten; give another --out")
-    chosen_formats(format_ or [])
+    _check_new(out)
+    chosen_formats(format_ or [], task=None)
     chosen_tiling(tile, overlap)
-    paths = find_images(sources)
+    found = find_sources(sources)
     from visionkit.api import detect as job
+    from visionkit.api.load import load
 
     folders: list[Path] = []
-    skipped: list[Path] = []
+    skipped: list[Path | str] = []
+    seen: Counter[str] = Counter()
     legends: list[str] = []
 
     def show(result: Result) -> None:
+        seen["images"] += 1
         if json_:
             write_json_line(sys.stdout, result)
         else:
@@ -130,50 +163,76 @@ def detect(
                 typer.echo(why_table(result.why))
                 legends.append(why_legend(result.why))
 
-    def skip(path: Path, error: DataError) -> None:
-        skipped.append(path)
+    def skip(name: Path | str, error: DataError) -> None:
+        skipped.append(name)
         say(f"skipped: {error}")
 
     with loading_progress() as listen:
-        detector = job.load(
+        detector = load(
             weights,
             device=device or "auto",
             imgsz=imgsz,
             threads=threads or 0,
             amp=amp,
             exact=exact,
+            why=why,
             offline=offline,
             listen=listen,
             say=say,
         )
     formats = format_ or ([DEFAULT_FORMATS[detector.task]] if save else [])
-    written = [*(["Pictures"] if save else []), *(chosen.files for chosen in chosen_formats(formats, detector.task))]
+    formats = [*formats, *(["crops"] if crops else [])]
+    files = [chosen.files for chosen in chosen_formats(formats, detector.task)]
     try:
-        count = job.detect(
-            detector,
-            paths,
-            conf=conf,
-            iou=iou,
-            max_det=max_det,
-            classes=None if classes is None else [name.strip() for name in classes.split(",")],
-            tile=tile,
-            overlap=overlap,
-            why=why,
-            save=save,
-            formats=formats,
-            out=out,
-            on_folder=folders.append,
-            on_result=show,
-            on_skip=skip,
-        )
+        with video_progress() as show_progress:
+
+            def note(moment: Moment) -> None:
+                seen["frames"] += 1
+                show_progress(moment)
+
+            count = job.detect(
+                detector,
+                found,
+                conf=conf,
+                iou=iou,
+                max_det=max_det,
+                classes=None if classes is None else [name.strip() for name in classes.split(",")],
+                tile=tile,
+                overlap=overlap,
+                why=why,
+                every=every,
+                allow_private_urls=allow_private_urls,
+                offline=offline,
+                save=save,
+                formats=formats,
+                out=out,
+                on_folder=folders.append,
+                on_frame=note,
+                on_result=show,
+                on_skip=skip,
+            )
     finally:  # also where the process is told to stop: what was written stays
         for words in filter(None, dict.fromkeys(legends)):
             say(words)
         for folder in folders:
-            say(f"{listed(written)}: {folder}")
+            say(f"{listed([*(_pictures(seen) if save else []), *files])}: {folder}")
     if skipped:
-        say(f"{count} images done, {len(skipped)} skipped")
+        say(f"{counted(count, 'image')} done, {len(skipped)} skipped")
         raise typer.Exit(3 if count else 2)
+
+
+def _check_new(out: Path | None) -> None:
+    """Raises UsageError where the folder is a file or holds something."""
+    if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        fact = "is not empty" if out.is_dir() else "is a file"
+        raise UsageError(f"{out} {fact} and nothing is overwritten; give another --out")
+
+
+def _pictures(seen: Counter[str]) -> list[str]:
+    """What was drawn on, in words, of so many images, some of them frames."""
+    moving = seen["frames"] > 0
+    still = seen["images"] > seen["frames"] or not moving
+    return [*(["Pictures"] if still else []), *(["Videos"] if moving else [])]
 
 
 def listed(words: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,11 +14,24 @@ if TYPE_CHECKING:
     from visionkit.api.info import Devices
 
 
-def info(json_: Json = False, debug: Debug = False) -> None:
+def info(
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of the results of detect --json, and nothing else.")
+    ] = False,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
     """Show versions, devices, the licences of what visionkit depends on, and conflicts among the installed packages.
 
     Example: [bold]visionkit info --json[/bold]
+
+    Example: [bold]visionkit info --schema > result.schema.json[/bold]
     """
+    if schema:
+        from visionkit.result import SCHEMA_FILE
+
+        typer.echo(SCHEMA_FILE.read_text(encoding="utf-8"), nl=False)
+        return
     from visionkit.api import info as job
 
     found = job.info()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from visionkit.cli.options import Debug, Json
+from visionkit.counted import counted
 
 if TYPE_CHECKING:
     from visionkit.api.models import Published, Weights
@@ -56,7 +57,8 @@ def _row(name: str, *cells: str) -> None:
 def _described(weights: Weights) -> str:
     words = [f"{weights.summary}."]
     if weights.model:
-        words.append(f"{weights.model}, {len(weights.classes)} classes: {', '.join(weights.classes)}.")
+        many = counted(len(weights.classes), "class", "classes")
+        words.append(f"{weights.model}, {many}: {', '.join(weights.classes)}.")
     scores = ", ".join(
         f"{name} {weights.scores[name]:.3f}"
         for name in ("AP", "AP50")

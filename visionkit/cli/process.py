@@ -39,11 +39,13 @@ def tune_process() -> None:
 
 
 def silence_image_libraries() -> None:
-    """Let OpenCV and Pillow not write to stderr what they think of an image: the reader says it, with the file's name.
+    """Let OpenCV, its FFmpeg and Pillow not write to stderr what they think of an image or video: the reader says it,
+    with the file's name.
 
     A level that the user has set stays. libjpeg, libpng and libtiff cannot be told.
     """
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # read when cv2 is imported; spawned workers inherit it
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read when a video is opened
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 

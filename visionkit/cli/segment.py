@@ -20,6 +20,8 @@ def segment(**options: Any) -> None:
 
     coco  results.json: each connected region of a class, as a polygon, or as an RLE where it has holes.
 
+    labelme, cvat  the pictures with each connected region as a polygon, or as a mask where it has holes.
+
     json  detections.jsonl: a Result an image, each class with its mask.
 
     An image is seen whole, as in training, unless --tile is given: then what is larger than a tile is seen in

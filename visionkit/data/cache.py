@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from visionkit.counted import counted
 from visionkit.data.geometry import halve
 from visionkit.data.memory import available_memory
 from visionkit.errors import UsageError
@@ -62,8 +63,8 @@ def cache_choice(name: str, sizes: NDArray[np.integer], available: int | None = 
     needed = int(_starts(sizes)[-1])
     if name == "ram" and needed > available:
         raise UsageError(
-            f"cache ram needs {_gigabytes(needed)} for {len(sizes)} decoded images, {_gigabytes(available)} of memory "
-            "are available; use --cache auto or off"
+            f"cache ram needs {_gigabytes(needed)} for {counted(len(sizes), 'decoded image')}, "
+            f"{_gigabytes(available)} of memory are available; use --cache auto or off"
         )
     if name == "auto" and needed > available // SHARE:
         return CacheChoice(
@@ -71,7 +72,7 @@ def cache_choice(name: str, sizes: NDArray[np.integer], available: int | None = 
             f"images not cached: decoded they take {_gigabytes(needed)}, more than a quarter of the "
             f"{_gigabytes(available)} of memory available",
         )
-    words = f"{len(sizes)} images cached in RAM, {_gigabytes(needed)}"
+    words = f"{counted(len(sizes), 'image')} cached in RAM, {_gigabytes(needed)}"
     if sys.platform != "linux":  # where `training_loader` spawns its workers
         words += ", for this process; workers, which are spawned here, read files"
     return CacheChoice(True, words)
