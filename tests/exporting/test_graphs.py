@@ -74,7 +74,8 @@ def test_it_says_what_its_model_says_for_batches_and_images_of_any_size(head: st
     assert (facts["unmatched"], facts["on_edge"]) == (0, 0)
     assert facts["smallest_iou"] > 0.999
     assert ("largest_mask_difference" in facts) == model.says_masks
-    assert facts.get("largest_mask_difference", 0.0) < 0.02  # kernels of random numbers are steep
+    # Sides of random numbers differ by up to 0.06 px, which is another place for a mask to be read at.
+    assert facts.get("largest_mask_difference", 0.0) < 0.05
 
 
 def most_overlap(raw: RawDetections) -> float:
