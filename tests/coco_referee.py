@@ -11,8 +11,7 @@ from pycocotools.cocoeval import COCOeval
 from visionkit.classes import ClassTable
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
 from visionkit.metrics.coco_map import CocoScores, coco_scores
-
-TWELVE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+from visionkit.metrics.referee import TWELVE
 
 Rows = list[dict[str, Any]]
 
@@ -95,28 +94,6 @@ def assert_equal_to_pycocotools(ground_truth: dict[str, Any], detections: Rows, 
     assert twelve(scores) == expected
     assert {name: [c.AP, c.AP50, c.AP75, c.AR100] for name, c in scores.per_class.items()} == expected_per_class
     return scores
-
-
-def ground_truth_of(truth: AnnotatedImages) -> dict[str, Any]:
-    """The parsed COCO file of records, for pycocotools: annotation ids count from 1, because it loses id 0."""
-    categories = zip(truth.classes.category_ids, truth.classes.names, strict=True)
-    pairs = [(image.id, annotation) for image in truth.images for annotation in image.annotations]
-    return {
-        "images": [{"id": image.id, "width": image.width, "height": image.height} for image in truth.images],
-        "categories": [{"id": category_id, "name": name} for category_id, name in categories],
-        "annotations": [
-            {
-                "id": number,
-                "image_id": image_id,
-                "category_id": annotation.category_id,
-                "bbox": list(annotation.bbox),
-                "area": annotation.area,
-                "iscrowd": int(annotation.iscrowd),
-                "segmentation": annotation.segmentation or [],
-            }
-            for number, (image_id, annotation) in enumerate(pairs, start=1)
-        ],
-    }
 
 
 def own_boxes(truth: AnnotatedImages) -> Rows:

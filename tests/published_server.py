@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from web_server import answering
 
 from visionkit.published.weights import PublishedFile
 
@@ -97,16 +98,9 @@ def serving(body: bytes) -> Iterator[FileServer]:
     """The server, for as long as it is needed."""
     server = FileServer(body)
     http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
-    http.daemon_threads = True
     server.port = http.server_address[1]
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with answering(http):
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
 
 
 def free_port() -> int:

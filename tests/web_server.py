@@ -79,13 +79,20 @@ def web_server(certificate: Path | None = None, key: Path | None = None) -> Iter
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
         http.socket = context.wrap_socket(http.socket, server_side=True)
-    http.daemon_threads = True
     http.block_on_close = False
     server.port = http.server_address[1]
+    with answering(http):
+        yield server
+
+
+@contextmanager
+def answering(http: ThreadingHTTPServer) -> Iterator[None]:
+    """It answers from threads of its own, until the block ends."""
+    http.daemon_threads = True
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield server
+        yield
     finally:
         http.shutdown()
         http.server_close()

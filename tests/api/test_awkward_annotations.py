@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from awkward_annotations import CHANGES, TEXTS, sound, write_awkward
-from coco_referee import ground_truth_of, own_boxes, pycocotools_scores, twelve
+from coco_referee import own_boxes, pycocotools_scores, twelve
 from command_line import CommandLine
 from reference_data import reference_data
 from tiny import tiny_flags, tiny_settings, write_blocks
@@ -24,6 +24,7 @@ from visionkit.formats.boxes import OVERHANG_REMARK
 from visionkit.formats.coco import read_coco
 from visionkit.formats.records import AnnotatedImages
 from visionkit.metrics.coco_map import coco_scores
+from visionkit.metrics.referee import coco_file
 
 SKIP = " | --skip-bad leaves them out"
 NOTHING_LEFT = "no {} would be left without those in error: "
@@ -224,7 +225,7 @@ def test_own_boxes_are_perfect_for_us_and_for_pycocotools(
     assert (scores.AP, tuple(told)) == (case.AP if isinstance(case, Sound) else 1.0, truth.left_out)
     assert len(told) == (case.lines if isinstance(case, Bad) and not case.of_files else 0)
     if truth.object_count:  # an empty list of predictions crashes pycocotools
-        assert twelve(scores) == pycocotools_scores(ground_truth_of(truth), own_boxes(truth), "bbox")[0]
+        assert twelve(scores) == pycocotools_scores(coco_file(truth), own_boxes(truth), "bbox")[0]
 
 
 def test_predictions_on_what_was_left_out_are_left_out_too(made: Path, tmp_path: Path) -> None:

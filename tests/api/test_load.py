@@ -20,7 +20,7 @@ from visionkit.bundled.files import bundled_onnx, bundled_weights, checksum_line
 from visionkit.data.sample import render_sample
 from visionkit.engine.torch_backend import TorchBackend
 from visionkit.errors import CheckpointError, UsageError
-from visionkit.predict.onnx_backend import OnnxBackend
+from visionkit.predict.graph_backend import GraphBackend
 from visionkit.result import Result
 
 in_the_box = pytest.mark.skipif(
@@ -62,7 +62,7 @@ def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_graph_is_run_by_onnx_runtime(graph: Path, picture: Path) -> None:
     model = visionkit.load(graph, threads=1)
-    assert isinstance(model.backend, OnnxBackend)
+    assert isinstance(model.backend, GraphBackend)
     both, light = model.detect(picture)[0], model.detect(picture, conf=0.5)[0]
     np.testing.assert_allclose(both.scores, [128 / 255, 127 / 255], rtol=1e-5)
     assert both.boxes.tolist() == (2 * np.array(BOXES)).tolist()  # from 64 px to 128
@@ -128,7 +128,7 @@ def test_the_bundled_model_is_run_by_onnx_runtime(box: Path, picture: Path) -> N
     said: list[str] = []
     for options in ({}, {"device": "cpu"}, {"imgsz": 64}, {"amp": False}):
         model = visionkit.load(say=said.append, **options)
-        assert isinstance(model.backend, OnnxBackend)
+        assert isinstance(model.backend, GraphBackend)
         assert model.detect(picture)[0].counts() == {"light": 1, "dark": 1}
     assert said == []
 
@@ -149,7 +149,7 @@ def test_a_damaged_graph_in_the_box_is_an_error(box: Path) -> None:
 def test_what_only_pytorch_does_it_does_and_that_is_said(options: dict[str, object], word: str) -> None:
     said: list[str] = []
     model = visionkit.load(say=said.append, **options)
-    if options.get("imgsz") and isinstance(model.backend, OnnxBackend):  # a graph of any size
+    if options.get("imgsz") and isinstance(model.backend, GraphBackend):  # a graph of any size
         assert (said, model.backend.image_size) == ([], 64)
     else:
         assert isinstance(model.backend, TorchBackend)

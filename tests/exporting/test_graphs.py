@@ -49,10 +49,10 @@ def card(model: Model, recipe: Recipe) -> dict[str, object]:
 
 
 def compared(model: Model, path: Path, images: NDArray[np.uint8], parity: Parity) -> Parity:
-    from visionkit.predict.onnx_backend import OnnxBackend
+    from visionkit.predict.onnx_backend import open_onnx
 
     ours = in_torch(model).run(images, score=0.05, iou=0.5, max_det=60)
-    theirs = OnnxBackend(path, threads=1).run(images, score=0.05, iou=0.5, max_det=60)
+    theirs = open_onnx(path, threads=1).run(images, score=0.05, iou=0.5, max_det=60)
     parity.add(ours, list(theirs))
     return parity
 
@@ -88,9 +88,9 @@ def most_overlap(raw: RawDetections) -> float:
 def test_thresholds_are_inputs_and_decisions_come_best_first(head: str, made: tuple[Model, Path]) -> None:
     if head not in DETECTORS:
         pytest.skip("it has none")
-    from visionkit.predict.onnx_backend import OnnxBackend
+    from visionkit.predict.onnx_backend import open_onnx
 
-    backend, images = OnnxBackend(made[1], threads=1), pictures(2)
+    backend, images = open_onnx(made[1], threads=1), pictures(2)
     found = backend.run(images, score=0.05, iou=0.5, max_det=60)
     few = backend.run(images, score=0.05, iou=0.5, max_det=3)
     sure = backend.run(images, score=0.5, iou=0.5, max_det=60)

@@ -32,7 +32,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_backbone_is_in_eight_bits_and_the_head_is_not(graph: Path, tmp_path: Path) -> None:
     import onnx
 
-    from visionkit.predict.onnx_backend import OnnxBackend
+    from visionkit.predict.onnx_backend import open_onnx
 
     for name in ("one", "two"):
         write_int8(graph, tmp_path / f"{name}.onnx", (pictures(2, seed=seed) for seed in range(4)))
@@ -54,7 +54,7 @@ def test_the_backbone_is_in_eight_bits_and_the_head_is_not(graph: Path, tmp_path
     images = pictures(6, seed=9)
     parity = ClassParity()
     ours = in_torch(model).run(images, score=0.0, iou=None, max_det=3)
-    parity.add(ours, list(OnnxBackend(tmp_path / "one.onnx", threads=1).run(images, score=0.0, iou=None, max_det=3)))
+    parity.add(ours, list(open_onnx(tmp_path / "one.onnx", threads=1).run(images, score=0.0, iou=None, max_det=3)))
     difference = parity.largest_score_difference
     assert difference is not None
     assert 1e-5 < difference < 0.1  # it is quantised, and little is lost
@@ -82,7 +82,7 @@ def test_without_openvino_it_says_how_to_install_it() -> None:
 
 @pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
 def test_openvino_says_what_pytorch_says(tmp_path: Path) -> None:
-    from visionkit.predict.openvino_backend import OpenVinoBackend
+    from visionkit.predict.openvino_backend import open_openvino
 
     model, recipe = sure_model("retinanet")
     recipe_said = recipe.model_dump(mode="json")
@@ -92,7 +92,7 @@ def test_openvino_says_what_pytorch_says(tmp_path: Path) -> None:
     parity = DetectionParity(iou=0.5, most=60)
     for images in (pictures(1), pictures(3, seed=1)):
         ours = in_torch(model).run(images, score=0.05, iou=0.5, max_det=60)
-        graph = OpenVinoBackend(tmp_path / "graph.xml", image_size=SIDE, threads=1, amp=False)
+        graph = open_openvino(tmp_path / "graph.xml", image_size=SIDE, threads=1, amp=False)
         parity.add(ours, list(graph.run(images, score=0.05, iou=0.5, max_det=60)))
     assert parity.matched >= 40
     assert parity.unmatched == 0

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from awkward_annotations import sound
-from coco_referee import ground_truth_of, own_boxes, pycocotools_scores, twelve
+from coco_referee import own_boxes, pycocotools_scores, twelve
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -27,6 +27,7 @@ from visionkit.formats.coco import read_coco
 from visionkit.formats.coco_segmentation import segmentation_area
 from visionkit.formats.records import AnnotatedImages
 from visionkit.metrics.coco_map import Task, coco_scores
+from visionkit.metrics.referee import coco_file
 
 EXAMPLES = int(os.environ.get("VISIONKIT_FUZZ_EXAMPLES", "400"))
 common = settings(
@@ -231,7 +232,7 @@ def check_judges(data: AnnotatedImages) -> None:
         assert scores.AP is None
     if not rows:  # pycocotools takes no empty list
         return
-    truth = ground_truth_of(data)
+    truth = coco_file(data)
     tasks: list[Task] = ["bbox"]
     if all(annotation.segmentation for annotation in annotations) and all(image.width for image in data.images):
         tasks.append("segm")

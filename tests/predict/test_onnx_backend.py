@@ -15,14 +15,14 @@ from graphs import BOXES, MASKS, card, grey, write_graph
 from visionkit.classes import ClassTable
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.predict.backend import RawClasses, RawDetections, RawMap
-from visionkit.predict.onnx_backend import OnnxBackend
+from visionkit.predict.onnx_backend import open_onnx
 from visionkit.score_map import ScoreMap
 
 ANY = {"score": 0.1, "iou": None, "max_det": 300}
 
 
 def test_a_detector(tmp_path: Path) -> None:
-    backend = OnnxBackend(write_graph(tmp_path / "a.onnx"), threads=1)
+    backend = open_onnx(write_graph(tmp_path / "a.onnx"), threads=1)
     (raw,) = backend.run(grey(204), **ANY)  # 204 / 255 = 0.8 light, 0.2 dark
     assert isinstance(raw, RawDetections)
     assert (raw.boxes.dtype, raw.scores.dtype, raw.labels.dtype) == (np.float32, np.float32, np.int64)
@@ -37,7 +37,7 @@ def test_a_detector(tmp_path: Path) -> None:
 
 
 def test_a_batch_is_its_images_one_by_one(tmp_path: Path) -> None:
-    backend = OnnxBackend(write_graph(tmp_path / "a.onnx", masks=True), threads=1)
+    backend = open_onnx(write_graph(tmp_path / "a.onnx", masks=True), threads=1)
     images = grey(10, 204, 128, 255)
     for together, alone in zip(
         backend.run(images, **ANY), (backend.run(i[None], **ANY)[0] for i in images), strict=True
@@ -50,7 +50,7 @@ def test_a_batch_is_its_images_one_by_one(tmp_path: Path) -> None:
 
 
 def test_a_classifier(tmp_path: Path) -> None:
-    backend = OnnxBackend(write_graph(tmp_path / "a.onnx", "classify"), threads=1)
+    backend = open_onnx(write_graph(tmp_path / "a.onnx", "classify"), threads=1)
     dark, light = backend.run(grey(51, 204), score=0.5, iou=None, max_det=300)
     assert isinstance(dark, RawClasses)
     assert (backend.task, dark.labels.tolist(), light.labels.tolist()) == ("classify", [1], [0])
@@ -58,7 +58,7 @@ def test_a_classifier(tmp_path: Path) -> None:
 
 
 def test_a_segmenter(tmp_path: Path) -> None:
-    backend = OnnxBackend(write_graph(tmp_path / "a.onnx", "segment"), threads=1)
+    backend = open_onnx(write_graph(tmp_path / "a.onnx", "segment"), threads=1)
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     for raw, image in zip(backend.run(images, **ANY), images, strict=True):
         assert isinstance(raw, RawMap)
@@ -68,7 +68,7 @@ def test_a_segmenter(tmp_path: Path) -> None:
 def test_what_it_says_of_itself(tmp_path: Path) -> None:
     calibration = ScoreMap("platt", scale=1.5, shift=0.1)
     path = write_graph(tmp_path / "a.onnx", text=card(calibration=calibration.to_json()))
-    backend = OnnxBackend(path)
+    backend = open_onnx(path)
     assert (backend.name, backend.task, backend.image_size) == ("brightness", "detect", 64)
     assert backend.classes == ClassTable((4, 9), ("light", "dark"))
     assert backend.score_map == calibration
@@ -78,14 +78,14 @@ def test_what_it_says_of_itself(tmp_path: Path) -> None:
 
 def test_the_size_of_its_images(tmp_path: Path) -> None:
     free, fixed = write_graph(tmp_path / "free.onnx"), write_graph(tmp_path / "fixed.onnx", side=32)
-    assert OnnxBackend(free, image_size=96).image_size == 96
-    (raw,) = OnnxBackend(free, image_size=96).run(grey(255, side=96), **ANY)
+    assert open_onnx(free, image_size=96).image_size == 96
+    (raw,) = open_onnx(free, image_size=96).run(grey(255, side=96), **ANY)
     assert raw.labels.tolist() == [0]
-    assert OnnxBackend(fixed).image_size == 32  # what it takes, whatever it was trained at
+    assert open_onnx(fixed).image_size == 32  # what it takes, whatever it was trained at
     with pytest.raises(UsageError, match="image size must be divisible by 32, got 100; use 128"):
-        OnnxBackend(free, image_size=100)
+        open_onnx(free, image_size=100)
     with pytest.raises(UsageError, match=r"image size must be 32, .*fixed\.onnx takes no other, got 64; leave it out"):
-        OnnxBackend(fixed, image_size=64)
+        open_onnx(fixed, image_size=64)
 
 
 def test_a_file_that_is_no_graph_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -101,7 +101,7 @@ def test_a_file_that_is_no_graph_is_one_line(tmp_path: Path, capfd: pytest.Captu
         "mute.onnx": "mute.onnx does not say its classes, visionkit's exports do; export the model again",
     }.items():
         with pytest.raises(CheckpointError) as error:
-            OnnxBackend(tmp_path / name)
+            open_onnx(tmp_path / name)
         assert words in str(error.value)
         assert "\n" not in str(error.value)
     assert capfd.readouterr() == ("", "")  # the library says nothing of its own
@@ -111,4 +111,4 @@ def test_without_onnx_runtime_it_says_what_to_install(tmp_path: Path, monkeypatc
     path = write_graph(tmp_path / "a.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UsageError, match=r"a\.onnx is run by ONNX Runtime, which cannot be imported here \(.*\); pip"):
-        OnnxBackend(path)
+        open_onnx(path)

@@ -13,7 +13,7 @@ from graphs import BOXES, MASKS, card, grey, write_graph
 
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.predict.backend import RawDetections, RawMap
-from visionkit.predict.openvino_backend import OpenVinoBackend
+from visionkit.predict.openvino_backend import open_openvino
 
 ANY = {"score": 0.1, "iou": None, "max_det": 300}
 
@@ -32,7 +32,7 @@ def converted(path: Path, task: str = "detect", *, text: str | None = None, **op
 
 def test_a_detector(tmp_path: Path) -> None:
     path = converted(tmp_path / "a.xml", masks=True)
-    backend = OpenVinoBackend(path, threads=1, amp=False)
+    backend = open_openvino(path, threads=1, amp=False)
     (raw,) = backend.run(grey(204), **ANY)  # 204 / 255 = 0.8 light, 0.2 dark
     assert isinstance(raw, RawDetections)
     assert (raw.labels.tolist(), raw.labels.dtype) == ([0, 1], np.int64)
@@ -46,7 +46,7 @@ def test_a_detector(tmp_path: Path) -> None:
 
 
 def test_a_batch_is_its_images_one_by_one_and_stays(tmp_path: Path) -> None:
-    backend = OpenVinoBackend(converted(tmp_path / "a.xml"), threads=1, amp=False)
+    backend = open_openvino(converted(tmp_path / "a.xml"), threads=1, amp=False)
     images = grey(10, 204, 128)
     together = backend.run(images, **ANY)
     for ours, image in zip(together, images, strict=True):
@@ -56,7 +56,7 @@ def test_a_batch_is_its_images_one_by_one_and_stays(tmp_path: Path) -> None:
 
 
 def test_a_segmenter(tmp_path: Path) -> None:
-    backend = OpenVinoBackend(converted(tmp_path / "a.xml", "segment"), amp=False)
+    backend = open_openvino(converted(tmp_path / "a.xml", "segment"), amp=False)
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     (raw,) = backend.run(image[None], **ANY)
     assert isinstance(raw, RawMap)
@@ -65,12 +65,12 @@ def test_a_segmenter(tmp_path: Path) -> None:
 
 def test_the_size_of_its_images(tmp_path: Path) -> None:
     free, fixed = converted(tmp_path / "free.xml"), converted(tmp_path / "fixed.xml", side=32)
-    assert OpenVinoBackend(free, image_size=96).run(grey(255, side=96), **ANY)[0].labels.tolist() == [0]
-    assert OpenVinoBackend(fixed).image_size == 32
+    assert open_openvino(free, image_size=96).run(grey(255, side=96), **ANY)[0].labels.tolist() == [0]
+    assert open_openvino(fixed).image_size == 32
     with pytest.raises(UsageError, match="image size must be divisible by 32, got 100; use 128"):
-        OpenVinoBackend(free, image_size=100)
+        open_openvino(free, image_size=100)
     with pytest.raises(UsageError, match=r"image size must be 32, .*fixed\.xml takes no other, got 64; leave it out"):
-        OpenVinoBackend(fixed, image_size=64)
+        open_openvino(fixed, image_size=64)
 
 
 def test_a_file_that_is_no_graph_is_one_line(tmp_path: Path) -> None:
@@ -85,6 +85,6 @@ def test_a_file_that_is_no_graph_is_one_line(tmp_path: Path) -> None:
         alone: "alone.bin is not a file, weights are read from one; check the path",
     }.items():
         with pytest.raises(CheckpointError) as error:
-            OpenVinoBackend(path)
+            open_openvino(path)
         assert words in str(error.value)
         assert "\n" not in str(error.value)

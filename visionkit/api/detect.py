@@ -13,8 +13,7 @@ from visionkit.engine.numbered_folder import numbered_folder
 from visionkit.errors import DataError, UsageError
 from visionkit.predict.backend import Backend
 from visionkit.predict.detect import LoadedImage, detect_loaded, read_images
-from visionkit.predict.onnx_backend import OnnxBackend
-from visionkit.predict.openvino_backend import OpenVinoBackend
+from visionkit.predict.graph_backend import GraphBackend
 from visionkit.predict.output_folder import Write, output_folder
 from visionkit.predict.output_formats import DEFAULT_FORMATS, chosen_formats
 from visionkit.predict.reading import Reading
@@ -162,7 +161,7 @@ def _detected(
     pairs = detect_loaded(backend, images, score=conf, iou=iou, max_det=max_det, classes=classes, tiling=tiling)
     if not why:
         return pairs
-    if isinstance(backend, (OnnxBackend, OpenVinoBackend)):
+    if isinstance(backend, GraphBackend):
         raise UsageError(
             "why is told by models in PyTorch, this one is an exported graph; load the bundled model by "
             "load(why=True), another one from the .safetensors file that it was exported from"

@@ -27,11 +27,10 @@ from visionkit.exporting.onnx_file import about, check_exportable, check_package
 from visionkit.exporting.openvino_file import check_openvino, write_openvino
 from visionkit.exporting.parity import FP32, INT8, LEAST_SCORE, parity_of
 from visionkit.predict.backend import RawMap
-from visionkit.predict.onnx_backend import OnnxBackend
-from visionkit.predict.openvino_backend import OpenVinoBackend
+from visionkit.predict.open_graph import ONNX, OPENVINO, open_graph
 
 Format = Literal["onnx", "openvino"]
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml"}
+SUFFIXES: dict[Format, str] = {"onnx": ONNX, "openvino": OPENVINO}
 
 OUT_OF_TOLERANCE = "out-of-tolerance"
 """In the name of a file that does not say what its model says."""
@@ -154,7 +153,7 @@ def _failed(path: Path) -> Path:
 
 def _parts(path: Path) -> list[Path]:
     """The files of a graph."""
-    return [path, path.with_suffix(".bin")] if path.suffix == SUFFIXES["openvino"] else [path]
+    return [path, path.with_suffix(".bin")] if path.suffix == OPENVINO else [path]
 
 
 def _certificate_path(path: Path) -> Path:
@@ -204,11 +203,7 @@ def _certify(
         sha256=loaded.sha256,
         exact=True,
     )
-    graph: OnnxBackend | OpenVinoBackend
-    if written.suffix == SUFFIXES["onnx"]:
-        graph = OnnxBackend(written, image_size=side, threads=threads)
-    else:
-        graph = OpenVinoBackend(written, image_size=side, threads=threads, amp=False)
+    graph = open_graph(written, image_size=side, threads=threads, amp=False)
     least = LEAST_SCORE if compared.real else _least_on_sample(model, compared)
     parity = parity_of(
         loaded.model.task,

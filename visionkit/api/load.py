@@ -14,14 +14,10 @@ from typing import TYPE_CHECKING
 from visionkit.api.detect import Detector
 from visionkit.bundled.files import DEFAULT_WEIGHTS, bundled_onnx, require_published
 from visionkit.errors import CheckpointError, UsageError
-from visionkit.predict.onnx_backend import OnnxBackend
-from visionkit.predict.openvino_backend import OpenVinoBackend
+from visionkit.predict.open_graph import GRAPHS, OPENVINO, open_graph
 
 if TYPE_CHECKING:
     from visionkit.engine.events import Listener
-
-ONNX, OPENVINO = ".onnx", ".xml"
-"""Suffixes of exported graphs."""
 
 
 def load(
@@ -71,7 +67,7 @@ def load(
         raise UsageError("exact means fp32 and amp asks for bf16; leave one of them out")
     suffix = Path(weights).suffix.lower()
     asked = _only_in_torch(device, None if suffix == OPENVINO else amp, exact, why)
-    if suffix in (ONNX, OPENVINO):
+    if suffix in GRAPHS:
         if asked:
             raise UsageError(
                 f"{asked} is for models in PyTorch, {weights} is an exported graph; leave it out, or give the "
@@ -113,16 +109,12 @@ def _only_in_torch(device: str, amp: bool | None, exact: bool, why: bool) -> str
 
 def _graph(path: Path, imgsz: int | None, threads: int, amp: bool | None) -> Detector:
     _use_threads(threads)
-    backend: OnnxBackend | OpenVinoBackend
-    if path.suffix.lower() == ONNX:
-        backend = OnnxBackend(path, image_size=imgsz, threads=threads)
-    else:
-        backend = OpenVinoBackend(path, image_size=imgsz, threads=threads, amp=amp)
+    backend = open_graph(path, image_size=imgsz, threads=threads, amp=amp)
     return Detector(backend, backend.task)
 
 
 def _bundled_graph(path: Path, imgsz: int | None, threads: int) -> Detector:
-    """Raises CheckpointError where the file is not the one that was published, and as `OnnxBackend`."""
+    """Raises CheckpointError where the file is not the one that was published, and as `open_graph`."""
     try:
         detector = _graph(path, imgsz, threads, amp=None)
     except CheckpointError:

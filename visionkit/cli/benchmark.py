@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visionkit.cli.loaded import loaded_model
 from visionkit.cli.options import USED_WEIGHTS_HELP, Amp, Debug, Device, ImageSize, Json, Offline, Threads
-from visionkit.cli.progress import loading_progress, say
 
 if TYPE_CHECKING:
     from visionkit.api.benchmark import Benchmark
@@ -39,20 +39,8 @@ def benchmark(
     Example: [bold]visionkit benchmark photos --weights runs/finetune/my-data-1/best.safetensors --threads 2[/bold]
     """
     from visionkit.api import benchmark as job
-    from visionkit.api.load import load
 
-    with loading_progress() as listen:
-        detector = load(
-            weights,
-            device=device or "auto",
-            imgsz=imgsz,
-            threads=threads or 0,
-            amp=amp,
-            exact=exact,
-            offline=offline,
-            listen=listen,
-            say=say,
-        )
+    detector = loaded_model(weights, device=device, imgsz=imgsz, threads=threads, amp=amp, offline=offline, exact=exact)
     measured = job.benchmark(detector, source or (), images=images, warm_up=warm_up, batch=batch, threads=threads or 0)
     typer.echo(json.dumps(measured.to_json()) if json_ else benchmark_table(measured))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visionkit.cli.loaded import loaded_model
 from visionkit.cli.options import (
     USED_WEIGHTS_HELP,
     Amp,
@@ -22,7 +23,7 @@ from visionkit.cli.options import (
     Threads,
     Tile,
 )
-from visionkit.cli.progress import loading_progress, say
+from visionkit.cli.progress import say
 from visionkit.counted import counted
 from visionkit.errors import UsageError
 
@@ -144,7 +145,6 @@ def detect(
     chosen_tiling(tile, overlap)
     found = find_sources(sources)
     from visionkit.api import detect as job
-    from visionkit.api.load import load
 
     folders: list[Path] = []
     skipped: list[Path | str] = []
@@ -167,19 +167,9 @@ def detect(
         skipped.append(name)
         say(f"skipped: {error}")
 
-    with loading_progress() as listen:
-        detector = load(
-            weights,
-            device=device or "auto",
-            imgsz=imgsz,
-            threads=threads or 0,
-            amp=amp,
-            exact=exact,
-            why=why,
-            offline=offline,
-            listen=listen,
-            say=say,
-        )
+    detector = loaded_model(
+        weights, device=device, imgsz=imgsz, threads=threads, amp=amp, offline=offline, exact=exact, why=why
+    )
     formats = format_ or ([DEFAULT_FORMATS[detector.task]] if save else [])
     formats = [*formats, *(["crops"] if crops else [])]
     files = [chosen.files for chosen in chosen_formats(formats, detector.task)]

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from visionkit.cli.loaded import loaded_model
 from visionkit.cli.options import USED_WEIGHTS_HELP, Amp, Debug, Device, ImageSize, Json, Offline, Threads
-from visionkit.cli.progress import loading_progress, say
+from visionkit.cli.progress import say
 
 
 def serve(
@@ -75,19 +76,7 @@ def serve(
     )
     own = None if sample is None else own_sample(sample)
     with listen(host, port) as listening:
-        from visionkit import load
-
-        with loading_progress() as listener:
-            detector = load(
-                weights,
-                device=device or "auto",
-                imgsz=imgsz,
-                threads=threads or 0,
-                amp=amp,
-                offline=offline,
-                listen=listener,
-                say=say,
-            )
+        detector = loaded_model(weights, device=device, imgsz=imgsz, threads=threads, amp=amp, offline=offline)
         warm_up(detector.backend)
 
         def tell(error: Exception) -> None:

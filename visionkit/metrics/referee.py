@@ -94,7 +94,7 @@ def _evaluated(truth: AnnotatedImages, detections: Sequence[Mapping[str, Any]], 
     rows = _result_rows(truth, detections, task)
     with redirect_stdout(io.StringIO()):  # it tells of its progress
         annotated = COCO()
-        annotated.dataset = _coco_file(truth)
+        annotated.dataset = coco_file(truth)
         annotated.createIndex()
         if rows:
             found = annotated.loadRes(rows)
@@ -109,7 +109,7 @@ def _evaluated(truth: AnnotatedImages, detections: Sequence[Mapping[str, Any]], 
     return evaluator
 
 
-def _coco_file(truth: AnnotatedImages) -> dict[str, Any]:
+def coco_file(truth: AnnotatedImages) -> dict[str, Any]:
     """The parsed COCO file of records. Annotation ids count from 1: of one with the id 0 the match is lost."""
     pairs = [(image.id, annotation) for image in truth.images for annotation in image.annotations]
     return {

@@ -1,0 +1,39 @@
+"""The model that options name, loaded while the user sees how far a download is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from visionkit.cli.progress import loading_progress, say
+
+if TYPE_CHECKING:
+    from visionkit.api.detect import Detector
+
+
+def loaded_model(
+    weights: str,
+    *,
+    device: str | None,
+    imgsz: int | None,
+    threads: int | None,
+    amp: bool | None,
+    offline: bool,
+    exact: bool = False,
+    why: bool = False,
+) -> Detector:
+    """What `visionkit.load` gives; an option that is None is left to it."""
+    from visionkit.api.load import load
+
+    with loading_progress() as listen:
+        return load(
+            weights,
+            device=device or "auto",
+            imgsz=imgsz,
+            threads=threads or 0,
+            amp=amp,
+            exact=exact,
+            why=why,
+            offline=offline,
+            listen=listen,
+            say=say,
+        )
