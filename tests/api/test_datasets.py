@@ -5,18 +5,37 @@ import shutil
 from pathlib import Path
 
 import pytest
-from six_layouts import LAYOUTS, SPLITS, write_plain_coco, write_text, write_voc, write_yolo
+from six_layouts import LAYOUTS, SPLITS, write_explicit_paths, write_plain_coco, write_text, write_voc, write_yolo
 from tiny import tiny_settings, write_blocks
 
 import visionkit
 from visionkit.api.datasets import find_dataset
 from visionkit.api.prepare import annotations_sha256
 from visionkit.choices import read_config_file
+from visionkit.errors import DataError
 from visionkit.formats.layout import find_layout, read_split
 
 
 def sha256(path: Path) -> str:
     return annotations_sha256(find_dataset(path, lambda line: None))
+
+
+@pytest.mark.parametrize("layout_name", ["paths", "yolo"])
+def test_visionkit_yaml_in_the_current_folder_is_the_dataset_that_is_meant(
+    layout_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = {"paths": write_explicit_paths, "yolo": lambda root: write_yolo(root) / "data.yaml"}[layout_name]
+    file = write(tmp_path)
+    here = file.rename(tmp_path / "visionkit.yaml")
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    layout = find_dataset(None, said.append)
+    assert layout.path == Path("visionkit.yaml")
+    assert sha256(tmp_path / "visionkit.yaml") == annotations_sha256(layout)
+    assert said == [f"Data: {layout.describe()}"]
+    here.write_text("train: {images: gone, annotations: gone.json}\n")
+    with pytest.raises(DataError, match=r"^visionkit\.yaml names gone as images of train, which is no folder"):
+        find_dataset(None, said.append)
 
 
 def test_the_hash_of_coco_annotations_is_that_of_both_files(tmp_path: Path) -> None:

@@ -246,7 +246,9 @@ def test_without_data_in_an_empty_folder_the_sample_is_used_and_that_is_said(
     monkeypatch.chdir(tmp_path)
     said: list[str] = []
     visionkit.finetune(dry_run=True, say=said.append, weights="scratch", workers=0)
-    assert said[0] == "No --data given and no dataset in the current folder: using the built-in sample dataset"
+    assert said[0] == (
+        "No --data given, and no visionkit.yaml and no dataset in the current folder: using the built-in sample dataset"
+    )
     visionkit.finetune("sample-b", dry_run=True, weights="scratch", workers=0)
     assert rendered == [(tmp_path / "cache" / "sample-a", "a"), (tmp_path / "cache" / "sample-b", "b")]
 

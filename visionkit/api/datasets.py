@@ -15,10 +15,14 @@ from visionkit.published.cache import cache_folder
 
 SAMPLES = {"sample": "a", "sample-a": "a", "sample-b": "b"}
 
+# A dataset YAML of this name in the current folder is the dataset of whoever works there.
+HERE = "visionkit.yaml"
+
 
 def find_dataset(data: str | Path | None, say: Callable[[str], None], seed: int = 0) -> DatasetLayout:
     """The dataset in a folder, or that a YAML file describes; `sample`, `sample-a` or `sample-b` for the rendered ones;
-    or, with None, the dataset in the current folder, and where there is none the sample.
+    or, with None, what `visionkit.yaml` in the current folder describes, else the dataset whose layout that folder has,
+    else the sample.
 
     Where it has train and no val, a fifth of train is held out as val.
 
@@ -29,9 +33,11 @@ def find_dataset(data: str | Path | None, say: Callable[[str], None], seed: int 
     Raises:
         DataError: no such folder, nothing in it that visionkit reads, or a YAML file that is wrong.
     """
+    if data is None and Path(HERE).is_file():
+        data = HERE
     layout = layout_in(Path.cwd()) if data is None else None
     if data is None and layout is None:
-        say("No --data given and no dataset in the current folder: using the built-in sample dataset")
+        say(f"No --data given, and no {HERE} and no dataset in the current folder: using the built-in sample dataset")
         data = "sample"
     if str(data) in SAMPLES and not Path(str(data)).exists():
         variant = SAMPLES[str(data)]
