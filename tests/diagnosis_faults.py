@@ -109,18 +109,24 @@ WAYS: dict[str, Callable[[Rows, int, int], object]] = {
 
 @dataclass(frozen=True)
 class Score:
-    """Faults of a kind, or of all, and what of them was found."""
+    """Faults of a kind and what of them was found; new findings of its code, and what of them is right."""
 
     faults: int
     found: int
+    told: int
+    right: int
 
     @property
     def recall(self) -> float:
         return self.found / self.faults
 
+    @property
+    def precision(self) -> float:
+        return self.right / max(1, self.told)
+
 
 def score(faults: list[Fault], before: list[Finding], after: list[Finding]) -> tuple[dict[str, Score], float]:
-    """Recall by kind, and the precision of all that the damage brought up.
+    """Recall and precision by kind, and the precision of all that the damage brought up.
 
     A finding on an annotation that was damaged is right, whatever else the fault makes of it; a fault is found where
     the code of its kind is.
@@ -128,11 +134,12 @@ def score(faults: list[Fault], before: list[Finding], after: list[Finding]) -> t
     known = {(finding.code, finding.item, finding.fact) for finding in before}
     new = [finding for finding in after if (finding.code, finding.item, finding.fact) not in known]
     told = {(finding.code, finding.annotation_id) for finding in new}
-    kinds = {
-        kind: Score(len(own), sum((fault.code, fault.annotation_id) in told for fault in own))
-        for kind in KINDS
-        for own in [[fault for fault in faults if fault.kind == kind]]
-    }
     damaged = {fault.annotation_id for fault in faults}
+    kinds = {}
+    for kind, code in KINDS.items():
+        own = [fault for fault in faults if fault.kind == kind]
+        of_code = [finding.annotation_id in damaged for finding in new if finding.code == code]
+        found = sum((code, fault.annotation_id) in told for fault in own)
+        kinds[kind] = Score(len(own), found, len(of_code), sum(of_code))
     right = sum(finding.annotation_id in damaged for finding in new)
     return kinds, right / max(1, len(new))

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 from command_line import CommandLine
+from masks import write_masks
 from tiny import tiny_flags, tiny_settings, write_blocks
 
 import visionkit
-from visionkit.errors import ConfigError, DataError, UsageError
+from visionkit.api.waived import waives_errors, with_codes
+from visionkit.errors import ConfigError, DataError
+from visionkit.formats.layout import find_layout, read_split
 
 
 @pytest.fixture
@@ -92,14 +95,77 @@ def test_what_is_no_code_of_an_error_is_refused(data: Path, code: str, words: st
         dry_run(data, waive=code)
 
 
-def test_data_without_codes_are_refused(tmp_path: Path) -> None:
-    yolo = tmp_path / "yolo"
-    coco = write_blocks(tmp_path / "coco", {"train": 4, "val": 2})
-    visionkit.convert(coco, yolo, to="yolo")
-    label = next(file for file in sorted((yolo / "labels/train").iterdir()) if file.read_text().strip())
-    label.write_text("7 0.5 0.5 0.1 0.1\n")
-    with pytest.raises(UsageError, match="is not COCO, --waive goes by the codes of errors in COCO files"):
-        dry_run(yolo, waive="VK105")
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_blocks(tmp_path_factory.mktemp("coco") / "data", {"train": 6, "val": 3})
+
+
+def spoil_yolo(data: Path) -> None:
+    file = next(file for file in sorted((data / "labels/train").iterdir()) if file.read_text().strip())
+    file.write_text(f"{file.read_text()}7 0.5 0.5 0.1 0.1\n")
+
+
+def spoil_voc(data: Path) -> None:
+    file = next(file for file in sorted((data / "Annotations").iterdir()) if "<object>" in file.read_text())
+    file.write_text(file.read_text().replace("</object>", "</object><object><name/></object>", 1))
+
+
+def spoil_labelme(data: Path) -> None:
+    files = sorted((data / "train").glob("*.json"))
+    file, content = next((f, c) for f in files if (c := json.loads(f.read_text()))["shapes"])
+    content["shapes"].append({**content["shapes"][0], "label": ""})
+    file.write_text(json.dumps(content))
+
+
+def spoil_cvat(data: Path) -> None:
+    file = data / "train/annotations.xml"
+    text = file.read_text()
+    file.write_text(text.replace("</image>", '<box label="" xtl="1" ytl="1" xbr="9" ybr="9"/></image>', 1))
+
+
+SPOIL = {"yolo": spoil_yolo, "voc": spoil_voc, "labelme": spoil_labelme, "cvat": spoil_cvat}
+NO_CLASS = "VK105 (annotation of a category that is not listed)"
+
+
+@pytest.mark.parametrize("name", SPOIL)
+def test_errors_of_other_formats_are_named_and_waived_too(name: str, coco: Path, tmp_path: Path) -> None:
+    visionkit.convert(coco, tmp_path / name, to=name)
+    SPOIL[name](tmp_path / name)
+    layout = find_layout(tmp_path / name)
+    with pytest.raises(DataError) as caught:
+        read_split(layout, "train")
+    assert f" | in all 1 x {NO_CLASS}" in str(with_codes(caught.value, layout))
+    said: list[str] = []
+    waived = ["VK105", "VK201"]  # of VOC's object without a name there is no box either
+    assert waives_errors(layout, waived, said.append)
+    assert NO_CLASS in said[0]
+    assert len(read_split(layout, "train", skip_bad=True).left_out) == 1
+
+
+def test_masks_too(tmp_path: Path) -> None:
+    data = write_masks(tmp_path / "data", {"train": 4, "val": 2})
+    (data / "masks/train/1.png").unlink()
+    options = {"model": "fcn8s"}
+    with pytest.raises(DataError, match=r"in all 1 x VK005 \(image without its annotation file\)"):
+        dry_run(data, **options)
+    with pytest.raises(DataError, match="holds errors that are not waived: 1 x VK005"):
+        dry_run(data, waive="VK306", **options)
+    said, left_out = dry_run(data, waive="VK005", **options)
+    assert "Waived, and left out: 1 x VK005 (image without its annotation file)" in said
+    assert len(left_out) == 1
+
+
+def test_a_refusal_names_the_codes_of_all_errors(data: Path) -> None:
+    change(data, flatten_first)
+    change(data, unlist_second, "val")
+    with pytest.raises(DataError) as caught:
+        dry_run(data)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(
+        f" | in all 1 x {NO_CLASS}, 1 x VK204 (box without an area): visionkit doctor {data} --fix OUT repairs, "
+        "--waive CODE leaves out | --skip-bad leaves them out"
+    )
 
 
 def test_as_a_user_types_it(command_line: CommandLine, data: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from command_line import CommandLine
+from diagnosis_files import splits, write_yolo
 from tiny import TinyRun
 
 from visionkit.diagnosis.findings import undo
@@ -177,3 +178,19 @@ def test_what_undo_refuses_in_one_line(command_line: CommandLine, damaged: Path,
         assert finished.code == 2, finished.stderr
         assert words in finished.error
     assert not new.exists()
+
+
+def test_a_dataset_of_many_files_is_repaired_and_taken_back(command_line: CommandLine, tmp_path: Path) -> None:
+    data = write_yolo(tmp_path / "data", splits(3, 2))
+    labels = data / "labels/train/t000.txt"
+    before = labels.read_bytes()
+    labels.write_bytes(before + b"7 0.5 0.5 0.1 0.1\n")
+    out, old = tmp_path / "repaired", tmp_path / "old"
+    finished = command_line("doctor", data, "--quick", "--fix", out)
+    assert finished.code == 0, finished.stderr
+    assert "           t000.txt: line 5 has class '7', which is not named" in finished.stdout.splitlines()
+    assert f"Repaired copy: {out}, 1 rows changed; what changed is in its repairs/" in finished.stdout
+    assert (out / "labels/train/t000.txt").read_bytes() == before
+    finished = command_line("doctor", out, "--undo", out / "repairs/train.json", "--out", old)
+    assert finished.stdout == f"{old}: 1 rows put back; the same bytes as before the repair\n"
+    assert (old / "labels/train/t000.txt").read_bytes() == labels.read_bytes()

@@ -49,14 +49,15 @@ def written(coco: Coco, file: Path) -> Path:
 
 
 def check(coco: Coco, count: int, folder: Path, *, masks: bool = True) -> tuple[float, float]:
-    """Recall over all kinds and precision; each kind is printed."""
+    """Recall and precision over all kinds; those of each kind are printed."""
     damaged, faults = damage(coco, count, masks=masks)
     before = examine_coco(written(coco, folder / "sound.json"))
     after = examine_coco(written(damaged, folder / "damaged.json"))
     kinds, precision = score(faults, before.findings, after.findings)
     for kind, result in kinds.items():
         if result.faults:
-            print(f"{kind:30} {KINDS[kind]}  {result.found:>3} of {result.faults:>3}")
+            found, right = f"{result.found:>3} of {result.faults:>3}", f"{result.right:>3} of {result.told:>3}"
+            print(f"{kind:30} {KINDS[kind]}  found {found}  told rightly {right}")
     recall = sum(result.found for result in kinds.values()) / len(faults)
     print(f"recall {recall:.3f}, precision {precision:.3f}")
     return recall, precision

@@ -31,7 +31,6 @@ from visionkit.metrics.referee import coco_file
 
 EXAMPLES = int(os.environ.get("VISIONKIT_FUZZ_EXAMPLES", "400"))
 common = settings(
-    deadline=None,
     derandomize="VISIONKIT_FUZZ_EXAMPLES" not in os.environ,
     database=None,
     suppress_health_check=list(HealthCheck),

@@ -2,7 +2,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from six_layouts import write_image, write_text, write_yolo
 
@@ -69,7 +69,6 @@ def test_a_polygon_stays_one_and_gets_the_box_around_it(tmp_path: Path) -> None:
 FRACTION = st.floats(0.01, 0.999)
 
 
-@settings(deadline=None)
 @given(cx=FRACTION, cy=FRACTION, w=FRACTION, h=FRACTION, width=st.integers(1, 5000), height=st.integers(1, 5000))
 def test_boxes_make_the_round_trip(cx: float, cy: float, w: float, h: float, width: int, height: int) -> None:
     image = ImageRecord(1, "a.jpg", None, width, height)
@@ -81,7 +80,6 @@ def test_boxes_make_the_round_trip(cx: float, cy: float, w: float, h: float, wid
     assert back == pytest.approx((cx, cy, w, h), abs=1e-9)
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(st.floats().map(repr), st.text(max_size=5), st.integers().map(str)), max_size=10))
 def test_any_line_is_an_object_or_an_error(row: list[str]) -> None:
     findings = Findings(Path("data.yaml"))

@@ -7,15 +7,16 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from visionkit.api.evaluate import evaluate
+from visionkit.api.repaired_copy import write_copy
 from visionkit.diagnosis.balance import compare_categories, weigh_classes
-from visionkit.diagnosis.coco import examine_coco
 from visionkit.diagnosis.findings import Examination, Finding, repair_diff
 from visionkit.diagnosis.pictures import Pictures, find_twins
+from visionkit.diagnosis.splits import examine_split
 from visionkit.diagnosis.suspicion import find_suspicious
 from visionkit.engine.events import EvaluationProgress, Listener
 from visionkit.errors import DataError, UsageError
@@ -38,7 +39,7 @@ class Diagnosis:
         words: what was looked at.
         findings: of all files; those a model doubts come last, the most telling first.
         repaired_to: the folder of the repaired copy; None without one.
-        changed: rows that the repair rewrote or removed.
+        changed: rows, or pieces of files, that the repair rewrote or removed.
     """
 
     words: str
@@ -70,7 +71,6 @@ class _Looked:
     examinations: dict[str, Examination] = field(default_factory=dict)
     truths: dict[str, AnnotatedImages] = field(default_factory=dict)
     files: dict[str, list[Path]] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
     pictures: Pictures = field(default_factory=Pictures)
 
 
@@ -87,22 +87,22 @@ def doctor(
     listen: Listener = lambda event: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Diagnosis:
-    """Look for everything that is wrong or odd in a dataset; nothing in it is changed.
-
-    COCO files are looked through row by row. Of the other layouts each item that its reader refuses is a finding.
+    """Look for everything that is wrong or odd in a dataset of any format; nothing in it is changed. Where a folder has
+    objects and masks, both are looked through.
 
     Args:
         data: dataset folder, YAML file, or a COCO annotation file alone.
         images: where the images of an annotation file lie; without it none is looked at.
-        fix: a new folder, which gets the repaired annotation files, a `dataset.yaml` that finds the images where they
-            are, and `repairs/` with what was changed, from which `diagnosis.findings.undo` makes the old file.
+        fix: a new folder, which gets the repaired annotation files and `repairs/` with what was changed, from which
+            `undo_repair` makes the old files. Of COCO a `dataset.yaml` finds the images where they are; formats whose
+            annotations lie beside their images, YOLO, VOC and masks, get these as links.
         weights: a model whose doubts about labels are added.
         look_at_images: decode every image, 2 to 3 ms each: finds damaged ones, equal ones and nearly equal ones.
         imgsz: side of the network's input in pixels that objects are called tiny for.
 
     Raises:
         DataError: there is no such dataset.
-        UsageError: `fix` exists, or the dataset is not COCO.
+        UsageError: `fix` exists, or the dataset is of a format that is not repaired.
     """
     if fix is not None and Path(fix).exists():
         raise UsageError(f"{fix} exists and nothing is overwritten; name a new folder")
@@ -112,12 +112,21 @@ def doctor(
     for split in layout.splits:
         _examine_split(layout, split, looked, look_at_images, listen)
     findings = [finding for examination in looked.examinations.values() for finding in examination.findings]
-    findings += looked.findings + compare_categories(looked.examinations)
+    findings += compare_categories(looked.examinations)
     findings += weigh_classes(looked.truths, layout.path, imgsz)
     findings += find_twins(looked.files, looked.pictures)
+    beside = _Looked(pictures=looked.pictures)
+    if layout.masks is not None:
+        for split in layout.masks.splits:
+            _examine_split(layout.masks, split, beside, False, listen)
+        # A copy of COCO has its annotation files and no masks.
+        coco = any(isinstance(files, CocoSplit) for files in layout.splits.values())
+        of_masks = [finding for examination in beside.examinations.values() for finding in examination.findings]
+        findings += [replace(finding, repaired=finding.repaired and not coco) for finding in of_masks]
+        findings += weigh_classes(beside.truths, layout.masks.path, imgsz)
     changed = 0
     if fix is not None:
-        changed = _write_repaired(layout, looked.examinations, Path(fix))
+        changed = _write_repaired(layout, looked.examinations, beside.examinations, Path(fix))
     if weights is not None:
         for split in looked.truths:
             findings += _doubts(weights, layout, split, device, threads, listen)
@@ -144,20 +153,12 @@ def _examine_split(layout: DatasetLayout, split: str, looked: _Looked, look: boo
         looked.pictures.look(path)
         looked.files.setdefault(split, []).append(path)
 
-    if not isinstance(files, CocoSplit):
-        try:
-            truth = files.read(skip_bad=True)
-        except DataError as error:
-            looked.findings.append(Finding("VK001", layout.path, split, str(error)))
-            return
-        looked.findings += [Finding("VK004", truth.source, split, line) for line in truth.left_out]
-        looked.truths[split] = truth
-        for image in truth.images if look else ():
-            if image.path is not None:
-                look_at(image.path)
-        return
-    examination = examine_coco(files.annotations, files.images, look=look_at if look else None)
+    examination = examine_split(files, look_at if look else None)
     looked.examinations[split] = examination
+    if not isinstance(files, CocoSplit):
+        if examination.truth is not None:
+            looked.truths[split] = examination.truth
+        return
     if examination.repaired is None:
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -169,11 +170,14 @@ def _examine_split(layout: DatasetLayout, split: str, looked: _Looked, look: boo
             return  # nothing sound is left, which the findings say
 
 
-def _write_repaired(layout: DatasetLayout, examinations: Mapping[str, Examination], folder: Path) -> int:
+def _write_repaired(
+    layout: DatasetLayout, examinations: Mapping[str, Examination], masks: Mapping[str, Examination], folder: Path
+) -> int:
     """The repaired copy; how many rows changed."""
     splits = {name: files for name, files in layout.splits.items() if isinstance(files, CocoSplit)}
     if not splits:
-        raise UsageError(f"{layout.path} is not COCO, and COCO is what is repaired; convert it first")
+        of_masks = {f"masks-{name}": examination for name, examination in masks.items()}
+        return write_copy({**examinations, **of_masks}, folder)
     broken = [e.file for e in examinations.values() if e.repaired is None]
     if broken:
         raise DataError(f"{broken[0]} cannot be read as COCO, which only its author can repair; export it again")

@@ -20,7 +20,7 @@ from visionkit.api.kept_classes import KeptClasses, keep_classes
 from visionkit.api.starting_weights import adopted_settings, starting_weights
 from visionkit.api.strategy import settle_by_advice, settle_freeze, settle_weights
 from visionkit.api.task_data import TaskDataset, proposals_file, task_images, task_layout, task_of, training_dataset
-from visionkit.api.waived import waives_errors
+from visionkit.api.waived import waives_errors, with_codes
 from visionkit.backbone_transfer import BackboneTransfer, BackboneWeights, transfer_backbone
 from visionkit.build import LoadedModel, build_model
 from visionkit.choices import Choices
@@ -30,6 +30,7 @@ from visionkit.data.augment_values import in_words
 from visionkit.data.dataset import DetectionDataset
 from visionkit.data.loader import BatchPlan
 from visionkit.data.semantic import median_frequency_weights
+from visionkit.data.tiles import TiledDataset
 from visionkit.engine.device import choose_device, has_bf16, use_threads
 from visionkit.engine.distributed import processes_here
 from visionkit.engine.events import Listener
@@ -137,7 +138,10 @@ def open_run(
             "restore them, or start a new run"
         )
     skip_bad = config.skip_bad or waives_errors(layout, config.waive, say)
-    train_images, val_images = _read_splits(layout, task, skip_bad, say)
+    try:
+        train_images, val_images = _read_splits(layout, task, skip_bad, say)
+    except DataError as error:
+        raise (error if skip_bad else with_codes(error, layout)) from error
     if saved is not None and saved.get("kept_sha256", "") not in ("", kept_sha256(train_images, val_images)):
         raise DataError(
             f"--skip-bad leaves other items of {layout.root} out than when this run began, and it would end elsewhere; "
@@ -205,7 +209,7 @@ def prepare(
     transfer: Transfer | BackboneTransfer | None = None
     if source is not None:
         transfer = (
-            transfer_weights(model, train_images.classes, source)
+            transfer_weights(model, train_images.classes, source, config)
             if isinstance(source, LoadedModel)
             else transfer_backbone(model, source)
         )
@@ -246,6 +250,7 @@ def prepare(
 
 def _say_what_there_is_to_learn(data: TaskDataset, images: AnnotatedImages, say: Say) -> None:
     """Of a detector's training images: how many objects lack a mask that is learnt, how many proposals there are."""
+    data = data.images if isinstance(data, TiledDataset) else data
     if not isinstance(data, DetectionDataset):
         return
     if data.without_mask:

@@ -26,7 +26,7 @@ def doctor(
     undo: Annotated[
         Path | None, typer.Option(help="Take a --fix back: a file in its repairs/; DATA is the repaired copy.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="With --undo: the annotation file to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --undo: the annotation file, or folder, to write.")] = None,
     weights: Annotated[Path | None, typer.Option(help="A model that has its doubts about labels.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Look at headers of images only.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings make exit code 1 too.")] = False,
@@ -38,9 +38,11 @@ def doctor(
 ) -> None:
     """Look for all that is wrong or odd in a dataset: ids, boxes, masks, files, splits. Nothing in it is changed.
 
+    All formats that are read are looked through; COCO, YOLO, VOC and masks are repaired by --fix.
+
     Exit code 1 where an error is found that --fix did not mend.
 
-    With --undo, the annotation file is written as it was before a repair: nothing is looked for.
+    With --undo, the annotation files are written as they were before a repair: nothing is looked for.
 
     Example: [bold]visionkit doctor my-data --fix my-data-repaired[/bold]
 

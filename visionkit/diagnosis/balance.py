@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from visionkit.counted import counted
 from visionkit.diagnosis.findings import Examination, Finding
 from visionkit.formats.records import AnnotatedImages
 
@@ -42,21 +43,25 @@ def _named(name: Any) -> str:
 
 def weigh_classes(splits: Mapping[str, AnnotatedImages], source: Path, image_size: int) -> list[Finding]:
     """Classes with few objects, or none in a split; unbalanced ones; objects that are tiny where the longer side of
-    their image is scaled to `image_size` pixels."""
-    findings = []
+    their image is scaled to `image_size` pixels. Of masks the images that show a class are counted in place of objects,
+    and classes are balanced by pixels."""
+    findings = _find_near_names(splits, source)
+    masks = any(image.mask is not None for images in splits.values() for image in images.images)
+    one = "image" if masks else "object"
     counts = {split: _objects_of_classes(images) for split, images in splits.items()}
     train = counts.get("train") or Counter[str]()
     for name in sorted({name for images in splits.values() for name in images.classes.names}):
         for split, of_class in counts.items():
             if not of_class[name] and any(other[name] for other in counts.values()):
-                fact = f"has no object in {split}, {max(other[name] for other in counts.values())} elsewhere"
+                fact = f"has no {one} in {split}, {max(other[name] for other in counts.values())} elsewhere"
                 findings.append(Finding("VK502", source, f"class {name}", fact))
         if 0 < train[name] < FEW_OBJECTS:
-            findings.append(Finding("VK501", source, f"class {name}", f"has {_counted(train[name])} in train"))
-    most, least = max(train.values(), default=0), min((n for n in train.values() if n), default=0)
+            findings.append(Finding("VK501", source, f"class {name}", f"has {counted(train[name], one)} in train"))
+    amounts = _pixels_of_classes(splits["train"]) if masks and "train" in splits else train
+    most, least = max(amounts.values(), default=0), min((n for n in amounts.values() if n), default=0)
     if least and most / least >= UNBALANCED:
-        names = {count: name for name, count in train.items()}
-        fact = f"has {most} objects in train, {names[least]} has {least}"
+        names = {count: name for name, count in amounts.items()}
+        fact = f"has {most} {'pixels' if masks else 'objects'} in train, {names[least]} has {least}"
         findings.append(Finding("VK503", source, f"class {names[most]}", fact))
     for split, images in splits.items():
         sides = _scaled_sides(images, image_size)
@@ -70,7 +75,31 @@ def weigh_classes(splits: Mapping[str, AnnotatedImages], source: Path, image_siz
 def _objects_of_classes(images: AnnotatedImages) -> Counter[str]:
     names = dict(zip(images.classes.category_ids, images.classes.names, strict=True))
     objects = (a for image in images.images for a in image.annotations if not a.iscrowd)
-    return Counter(names[annotation.category_id] for annotation in objects)
+    counts = Counter(names[annotation.category_id] for annotation in objects)
+    for image in images.images:
+        if image.mask is not None:
+            counts.update(name for name, n in zip(images.classes.names, image.mask.pixels, strict=True) if n)
+    return counts
+
+
+def _pixels_of_classes(images: AnnotatedImages) -> Counter[str]:
+    counts = Counter[str]()
+    for image in images.images:
+        if image.mask is not None:
+            counts.update(dict(zip(images.classes.names, image.mask.pixels, strict=True)))
+    return counts
+
+
+def _find_near_names(splits: Mapping[str, AnnotatedImages], source: Path) -> list[Finding]:
+    """Names of classes that differ by case or blanks alone."""
+    alike: dict[str, list[str]] = {}
+    for name in sorted({name for images in splits.values() for name in images.classes.names}):
+        alike.setdefault("".join(name.split()).casefold(), []).append(name)
+    return [
+        Finding("VK110", source, f"class {other}", f"is named nearly as {names[0]}")
+        for names in alike.values()
+        for other in names[1:]
+    ]
 
 
 def _scaled_sides(images: AnnotatedImages, image_size: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -84,7 +113,3 @@ def _scaled_sides(images: AnnotatedImages, image_size: int) -> np.ndarray[tuple[
             if not annotation.iscrowd
         ]
     )
-
-
-def _counted(objects: int) -> str:
-    return "1 object" if objects == 1 else f"{objects} objects"

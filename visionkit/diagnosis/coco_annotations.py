@@ -118,8 +118,8 @@ class AnnotationExaminer:
                 continue
             value = row.content.get("id")
             where = row.content.get("image_id")
-            row.name = f"annotation {shown(value)}" if "id" in row.content else f"annotations[{row.index}]"
-            row.name += "" if where is None else f" of image {shown(where)}"
+            name = f"annotation {shown(value)}" if "id" in row.content else f"annotations[{row.index}]"
+            row.call(name + ("" if where is None else f" of image {shown(where)}"))
             if number is None:
                 fact = f"has annotation id {shown(value)}" if "id" in row.content else "has no id"
                 self.book.find("VK101", row, fact, {"id": fresh})
@@ -158,7 +158,7 @@ class AnnotationExaminer:
         fact = self.facts[row.content["image_id"]]
         segmentation = self._examine_mask(row, fact)
         box = self._examine_box(row, segmentation, fact)
-        if box is not None:
+        if box is not None and row.origin is None:  # other formats have neither, or not as COCO means it
             self._examine_area(row, box, segmentation)
             self._examine_crowd(row, segmentation)
 
@@ -233,6 +233,8 @@ class AnnotationExaminer:
         value = row.content.get("bbox")
         box = as_box(value)
         said = f"has bbox {shown(value)}" if "bbox" in row.content else "has no bbox"
+        if row.origin is not None:
+            said = row.origin.said
         if box is None:
             finite = not (
                 isinstance(value, list) and len(value) == 4 and all(isinstance(v, float | int) for v in value)
@@ -241,9 +243,11 @@ class AnnotationExaminer:
         if fact.turn is not None:
             box = upright_box(box, *fact.turn)
             self.book.quietly(row, "VK406", {"bbox": list(box)})
-        box = self._as_meant(row, box, said, of_mask, fact)
-        if box is None:
-            return None
+        if row.origin is None:  # the readers of other formats know what is meant
+            meant = self._as_meant(row, box, said, of_mask, fact)
+            if meant is None:
+                return None
+            box = meant
         if min(box[2:]) < SHORTEST_SIDE:
             return self._from_mask_or_gone("VK204", row, said, of_mask)
         if not fact.width:

@@ -65,7 +65,7 @@ def with_sound_ids(rows: list[Row], one: str, book: Notebook) -> Listed:
         if row.removed:
             continue
         value = row.content.get("id")
-        row.name = f"{one} {shown(value)}" if "id" in row.content else f"{row.list_name}[{row.index}]"
+        row.call(f"{one} {shown(value)}" if "id" in row.content else f"{row.list_name}[{row.index}]")
         number = as_whole_number(value)
         if number is None:
             book.find("VK101", row, f"has {one} id {shown(value)}" if "id" in row.content else "has no id")
@@ -143,6 +143,8 @@ def _examine_image(row: Row, boxes: list[Box], images_dir: Path | None, book: No
         fact = f"has file_name {shown(name)}" if "file_name" in row.content else "has no file_name"
         book.find("VK401", row, fact, remove=True)
         return ImageFacts(width, height)
+    if row.origin is not None:
+        return _with_picture(row, (width, height), row.origin.picture, boxes, book, look)
     if images_dir is None:
         return ImageFacts(width, height)
     trouble = Findings(book.file)
@@ -150,15 +152,23 @@ def _examine_image(row: Row, boxes: list[Box], images_dir: Path | None, book: No
     if path is None:
         climbs = any("inside the folder" in rule for rule in trouble.errors)
         book.find("VK403" if climbs else "VK402", row, f"names {shown(name)}", remove=True)
-        return ImageFacts(width, height)
+    return _with_picture(row, (width, height), path, boxes, book, look)
+
+
+def _with_picture(
+    row: Row, declared: tuple[int, int], path: Path | None, boxes: list[Box], book: Notebook, look: Look
+) -> ImageFacts:
+    """What is known once the file at `path` was looked at; None for that of an image that has none, which was told."""
+    if path is None:
+        return ImageFacts(*declared)
     try:
         real = check_image(path)
         if look is not None:
             look(path)
     except DataError as error:
         book.find("VK404", row, str(error), remove=True)
-        return ImageFacts(width, height)
-    return _with_size_of_file(row, (width, height), real, path, boxes, book)
+        return ImageFacts(*declared)
+    return _with_size_of_file(row, declared, real, path, boxes, book)
 
 
 def _declared_size(row: Row, book: Notebook) -> tuple[int, int]:

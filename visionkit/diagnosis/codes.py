@@ -33,10 +33,18 @@ _IDS_WHY = "whoever refers to it means nobody, or anybody"
 _MASK_OR_GONE = "takes the box of the mask; without a mask the annotation is removed"
 
 CODES: dict[str, Code] = {
-    "VK001": Code("error", "not a COCO file", "nothing in it can be read"),
+    "VK001": Code(
+        "error",
+        "annotation file that cannot be read",
+        "nothing in it is known",
+        "of a file for one image: removes the image",
+    ),
     "VK002": Code("error", "a list is missing or empty", "nothing can be learnt without images and categories"),
     "VK003": Code("error", "an item that is no object", "it says nothing", "removes it"),
     "VK004": Code("error", "an item that cannot be used", "training and evaluation refuse it"),
+    "VK005": Code("error", "image without its annotation file", "nobody knows what is on it", "removes the image"),
+    "VK006": Code("note", "image that no annotation file is of", "it is read as empty, or not at all: was one lost?"),
+    "VK007": Code("warning", "annotation file of no image", "its objects are not learnt", "leaves it out"),
     "VK101": Code("error", "id missing", _IDS_WHY, "gives annotations a new one"),
     "VK102": Code(
         "error", "id twice", "evaluators keep one of them at random", "gives annotations a new one, removes twins"
@@ -53,6 +61,7 @@ CODES: dict[str, Code] = {
     "VK107": Code("error", "categories differ between splits", "a class learnt as one is judged as another"),
     "VK108": Code("note", "category without objects", "it cannot be learnt, and counts in no mean"),
     "VK109": Code("warning", "two images of one file", "what one has is missing in the other: each denies half"),
+    "VK110": Code("warning", "names that differ by case or blanks alone", "one class is learnt as two"),
     "VK201": Code("error", "box missing, or not four numbers", "there is no object without a place", _MASK_OR_GONE),
     "VK202": Code("error", "box not finite", "the loss becomes NaN", _MASK_OR_GONE),
     "VK203": Code("error", "box with negative sides", "no detection can overlap it", "swaps its corners"),
@@ -75,7 +84,28 @@ CODES: dict[str, Code] = {
         "warning", "object annotated twice", "one of them is always missed", "removes one of two that are equal"
     ),
     "VK214": Code("error", "area that is no number", "evaluators stop", "counts it"),
-    "VK215": Code("error", "iscrowd neither 0 nor 1", "evaluators take it for a crowd", "writes 0 or 1"),
+    "VK215": Code("error", "iscrowd, or difficult, neither 0 nor 1", "evaluators take it for a crowd", "writes 0 or 1"),
+    "VK216": Code(
+        "error",
+        "pixels in place of shares of the image",
+        "read as shares it lies far outside",
+        "turns it to shares, where all boxes tell how it was written",
+    ),
+    "VK217": Code("error", "share of the image below 0 or above 1", "no part of an object lies there", "clips it"),
+    "VK218": Code(
+        "error",
+        "line of a wrong number of values",
+        "nobody knows which of them are the box",
+        "drops a score behind a box; removes any other",
+    ),
+    "VK219": Code("note", "VOC boxes that begin at pixel 0", "VOC counts from 1: all boxes may be a pixel off"),
+    "VK220": Code("warning", "VOC box of one pixel's width or height", "by most tools' counting it is empty"),
+    "VK221": Code(
+        "error",
+        "width and height in place of corners",
+        "the box ends before it begins, or too soon",
+        "turns it to corners",
+    ),
     "VK301": Code("warning", "polygon of fewer than three points", "it encloses nothing", "removes the polygon"),
     "VK302": Code("warning", "polygon reaches over the edge", "no mask can", "clips it"),
     "VK303": Code(
@@ -85,10 +115,35 @@ CODES: dict[str, Code] = {
         "removes the polygon, nests a bare one",
     ),
     "VK304": Code("note", "polygon crosses itself", "its area is counted wrong"),
-    "VK305": Code("error", "RLE of another size than its image", "masks cannot be compared", "removes the mask"),
-    "VK306": Code("error", "RLE that is none", "mask code crashes on it", "removes the mask"),
+    "VK305": Code("error", "mask of another size than its image", "masks cannot be compared", "removes an RLE"),
+    "VK306": Code(
+        "error",
+        "mask that cannot be read",
+        "mask code crashes on it",
+        "removes an RLE; with a mask file its image too",
+    ),
     "VK307": Code("warning", "crowd with polygons", "crowds are regions, objects have outlines: is it one object?"),
     "VK308": Code("note", "empty polygon", "tools stumble on it", "removes it"),
+    "VK309": Code(
+        "error",
+        "value in a mask that no class has",
+        "there is nothing to learn there",
+        "ignores it, where the mask has a value for that",
+    ),
+    "VK310": Code(
+        "error",
+        "mask with smooth edges",
+        "between two classes lie values of none, and of a third",
+        "ignores those of none, where the mask has a value for that",
+    ),
+    "VK311": Code("error", "mask in a format that changes values", "no pixel is sure to have the class it was given"),
+    "VK312": Code("warning", "mask in which all is ignored", "nothing is learnt from it"),
+    "VK313": Code(
+        "error",
+        "mask of another kind of pixels than its classes",
+        "a mask has numbers of 8 bits, or the colours that classes.json names",
+        "writes the numbers, where colours or 16 bits say them",
+    ),
     "VK401": Code("error", "file_name missing", "there is no picture", "removes the image and its annotations"),
     "VK402": Code("error", "image file not there", "there is no picture", "removes the image and its annotations"),
     "VK403": Code(
@@ -108,7 +163,7 @@ CODES: dict[str, Code] = {
         "error",
         "made for the picture as stored, not upright",
         "EXIF turns the picture, not the boxes",
-        "turns the boxes",
+        "turns the boxes, or the mask",
     ),
     "VK407": Code("note", "size missing", "tools need it", "writes the file's"),
     "VK408": Code("error", "size that is no number of pixels", "tools need it", "writes the file's"),

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from visionkit.diagnosis.codes import CODES, Severity
+from visionkit.diagnosis.file_repair import DIFF_FORMAT, RepairedCopy
 from visionkit.diagnosis.geometry import Box
 from visionkit.errors import DataError
+from visionkit.formats.records import AnnotatedImages
 
 ListName = Literal["images", "annotations", "categories"]
-DIFF_FORMAT = "visionkit.repair/1"
 CHANGE_KEYS = frozenset(("list", "index", "before", "after"))
 
 
@@ -82,16 +83,23 @@ class Change:
 
 @dataclass(slots=True)
 class Examination:
-    """What was found in one annotation file, and the file as a repair would leave it.
+    """What was found in one annotation file or, in formats of many files, in one split; and what a repair would leave.
 
     Args:
-        repaired: the content after the changes; None where the file could not be read as COCO at all.
+        repaired: the content after the changes, of formats of many files as COCO would have it; None where the file
+            could not be read at all, and of masks.
+        truth: what is left to learn from, of formats of many files; None where nothing is.
+        copy: the files of a repaired copy, of formats of many files; None where there can be none.
+        no_copy: why there can be none.
     """
 
     file: Path
     findings: list[Finding] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     repaired: dict[str, Any] | None = None
+    truth: AnnotatedImages | None = None
+    copy: RepairedCopy | None = None
+    no_copy: str = ""
 
 
 def repair_diff(examination: Examination, sha256_before: str, sha256_after: str) -> dict[str, Any]:

@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from visionkit.diagnosis.findings import Change, Finding, ListName
 from visionkit.formats.findings import shown
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was found on a row when it was read, before it was one of COCO's.
+
+    Args:
+        becomes: what a repair writes into it; with `remove` it goes instead.
+    """
+
+    code: str
+    fact: str
+    becomes: Mapping[str, Any] = field(default_factory=dict)
+    remove: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a row comes from that was read from another format than COCO.
+
+    Args:
+        file: that has it.
+        item: what findings call it there, such as `line 3`; empty for the file as a whole.
+        said: what findings say that it has for a box.
+        picture: of an image, its file; None where it has none, which is told.
+        told: what was found on it when it was read.
+    """
+
+    file: Path
+    item: str = ""
+    said: str = ""
+    picture: Path | None = None
+    told: tuple[Told, ...] = ()
 
 
 @dataclass(slots=True)
@@ -21,6 +54,7 @@ class Row:
         content: what a repair makes of it.
         name: what findings call it.
         told: the codes of its findings; `codes`: of those that change it.
+        origin: where it was read, in another format than COCO; None in COCO.
     """
 
     list_name: ListName
@@ -31,6 +65,12 @@ class Row:
     codes: list[str] = field(default_factory=list)
     told: set[str] = field(default_factory=set)
     removed: bool = False
+    origin: Origin | None = None
+
+    def call(self, name: str) -> None:
+        """What findings call it from now on, where its own file has no name for it."""
+        if self.origin is None:
+            self.name = name
 
     @property
     def change(self) -> Change | None:
@@ -49,8 +89,12 @@ class Notebook:
     file: Path
     findings: list[Finding] = field(default_factory=list)
 
-    def rows(self, name: ListName, content: list[Any]) -> list[Row]:
-        """The rows of a list; those that are no objects are found out and removed."""
+    def rows(self, name: ListName, content: list[Any], origins: Sequence[Origin] = ()) -> list[Row]:
+        """The rows of a list; those that are no objects are found out and removed.
+
+        Args:
+            origins: of each row, where they come from another format.
+        """
         rows = []
         for index, value in enumerate(content):
             known = value if isinstance(value, dict) else {}
@@ -59,6 +103,10 @@ class Notebook:
             rows.append(row)
             if not isinstance(value, dict):
                 self.find("VK003", row, f"is {shown(value)}", remove=True)
+            if origins:
+                row.origin, row.name = origins[index], origins[index].item
+                for told in origins[index].told:
+                    self.find(told.code, row, told.fact, told.becomes, remove=told.remove)
         return rows
 
     def find(
@@ -74,6 +122,9 @@ class Notebook:
         row.told.add(code)
         if repaired:
             self._mend(row, code, remove, becomes or {})
+        if row.origin is not None:  # its ids are made, and stand in no file
+            self.findings.append(Finding(code, row.origin.file, row.name, fact, repaired))
+            return
         # The ids that the file has, not those that a repair gives.
         said = row.before if isinstance(row.before, dict) else {}
         ids = {"images": ("id", ""), "annotations": ("image_id", "id"), "categories": ("", "")}[row.list_name]

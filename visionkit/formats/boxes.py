@@ -14,8 +14,8 @@ SHORTEST_SIDE = 0.001
 
 OVERHANG_REMARK = "boxes reach over the edge of their image (training clips them, evaluation takes them as they are)"
 
-_SIZE_RULE = f"width and height of a box must be {SHORTEST_SIDE} px or more; correct or remove it"
-_INSIDE_RULE = "a box must overlap its image; correct or remove it"
+SIZE_RULE = f"width and height of a box must be {SHORTEST_SIDE} px or more; correct or remove it"
+INSIDE_RULE = "a box must overlap its image; correct or remove it"
 
 
 def check_box(box: Box, width: int, height: int, item: str, said: str, findings: Findings) -> bool:
@@ -30,14 +30,14 @@ def check_box(box: Box, width: int, height: int, item: str, said: str, findings:
     """
     x, y, box_width, box_height = box
     if box_width < SHORTEST_SIDE or box_height < SHORTEST_SIDE:
-        findings.error(f"{item} has {said}", _SIZE_RULE)
+        findings.error(f"{item} has {said}", SIZE_RULE)
         return False
     if not width:
         return True
     right, bottom = x + box_width, y + box_height
     inside = min(right, width) - max(x, 0), min(bottom, height) - max(y, 0)
     if min(inside) < SHORTEST_SIDE:
-        findings.error(f"{item} has {said} outside its {width}x{height} pixels", _INSIDE_RULE)
+        findings.error(f"{item} has {said} outside its {width}x{height} pixels", INSIDE_RULE)
         return False
     if max(-x, -y, right - width, bottom - height) > OVERHANG:
         findings.remark(OVERHANG_REMARK)

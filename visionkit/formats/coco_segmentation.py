@@ -26,15 +26,15 @@ LONGEST_OUTLINE = 4e6
 MOST_PIXELS = 2**32 - 1
 """No image may have more pixels: cocoapi counts the runs and the area of a mask in 32 bits."""
 
-_POLYGON_RULE = (
+POLYGON_RULE = (
     f"polygons must be lists of finite x, y pairs within {FARTHEST_PIXEL:.0f} px, with outlines of at most "
     f"{LONGEST_OUTLINE:.0f} px; correct or leave out the segmentation"
 )
-_RLE_RULE = (
+RLE_RULE = (
     'an RLE must be {"size": [height, width], "counts": runs} with runs that add up to height x width; '
     "correct or leave out the segmentation"
 )
-_RLE_SIZE_RULE = "the size of an RLE must be height and width of its image; make masks in pixels of the image"
+RLE_SIZE_RULE = "the size of an RLE must be height and width of its image; make masks in pixels of the image"
 _MOST_CHARACTERS = 8  # of one run: 40 bits, FARTHEST_PIXEL squared
 
 
@@ -60,7 +60,7 @@ def checked_segmentation(
         _check_rle(segmentation, width, height)
         return segmentation, 0
     if not isinstance(segmentation, list) or not all(_is_polygon(polygon) for polygon in segmentation):
-        raise DataError(_POLYGON_RULE)
+        raise DataError(POLYGON_RULE)
     polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
     return polygons or None, len(segmentation) - len(polygons)
 
@@ -102,12 +102,12 @@ def _outline(points: NDArray[np.float64]) -> float:
 def _check_rle(rle: dict[str, Any], width: int, height: int) -> None:
     size = rle.get("size")
     if not isinstance(size, list) or len(size) != 2 or not all(_is_side(side) for side in size):
-        raise DataError(_RLE_RULE)
+        raise DataError(RLE_RULE)
     if width and height and size != [height, width]:
-        raise DataError(_RLE_SIZE_RULE)
+        raise DataError(RLE_SIZE_RULE)
     runs, pixels = _runs(rle.get("counts")), size[0] * size[1]
     if pixels > MOST_PIXELS or runs.min() < 0 or runs.max() > pixels or runs.sum() != pixels:
-        raise DataError(_RLE_RULE)
+        raise DataError(RLE_RULE)
 
 
 RLES_AT_A_TIME = 1 << 10
@@ -176,11 +176,11 @@ def _runs(counts: Any) -> NDArray[np.int64]:
     if isinstance(counts, str) and counts:
         return _decompressed(counts)
     if not isinstance(counts, list) or not counts or any(type(run) is not int for run in counts):
-        raise DataError(_RLE_RULE)
+        raise DataError(RLE_RULE)
     try:
         return np.array(counts, np.int64)
     except OverflowError as error:
-        raise DataError(_RLE_RULE) from error
+        raise DataError(RLE_RULE) from error
 
 
 def _decompressed(text: str) -> NDArray[np.int64]:
@@ -193,11 +193,11 @@ def _decompressed(text: str) -> NDArray[np.int64]:
     codes = np.frombuffer(text.encode("ascii", "replace"), np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((codes & 0x20) == 0)
     if ((codes < 0) | (codes > 0x3F)).any() or len(ends) == 0 or ends[-1] != len(codes) - 1:
-        raise DataError(_RLE_RULE)
+        raise DataError(RLE_RULE)
     starts = np.concatenate(([0], ends[:-1] + 1))
     lengths = ends - starts + 1
     if lengths.max() > _MOST_CHARACTERS:
-        raise DataError(_RLE_RULE)
+        raise DataError(RLE_RULE)
     place = np.arange(len(codes)) - np.repeat(starts, lengths)
     numbers = np.add.reduceat((codes & 0x1F) << (5 * place), starts)
     numbers -= np.where(codes[ends] & 0x10, np.int64(1) << (5 * lengths), 0)

@@ -46,17 +46,17 @@ _SUBSETS = {"train": "train", "training": "train", "val": "val", "valid": "val",
 _SHAPES = ("box", "polygon", "mask")
 _NEEDED = "a CVAT annotation file"
 
-_NAME_RULE = "every image needs a name; add it or remove the image"
-_SIZE_RULE = "width and height must be whole numbers of pixels; correct them"
-_LABEL_RULE = "every shape needs a label on one line; add it or remove the shape"
-_BOX_RULE = (
+NAME_RULE = "every image needs a name; add it or remove the image"
+SIZE_RULE = "width and height must be whole numbers of pixels; correct them"
+LABEL_RULE = "every shape needs a label on one line; add it or remove the shape"
+BOX_RULE = (
     f"a box must have finite numbers xtl, ytl, xbr, ybr within {FARTHEST_PIXEL:.0f} px; correct or remove the shape"
 )
-_POINTS_RULE = (
+POINTS_RULE = (
     f"points must be x,y;x,y;... of three or more finite points within {FARTHEST_PIXEL:.0f} px; correct or remove the "
     "shape"
 )
-_MASK_RULE = (
+MASK_RULE = (
     "a mask must have left, top, width, height inside its image and an rle of that many pixels; correct or remove it"
 )
 
@@ -187,13 +187,13 @@ def _read_image(element: Element, folder: Path, findings: Findings) -> ImageReco
     """The image without its objects, with id -1 where the file has none; None, and an error, if it cannot be used."""
     name = element.get("name", "")
     if not name:
-        findings.error(f"an image with id {shown(element.get('id'))} has no name", _NAME_RULE)
+        findings.error(f"an image with id {shown(element.get('id'))} has no name", NAME_RULE)
         return None
     item = f"image {shown(name)}"
     sides = [element.get(side, "0") for side in ("width", "height")]
     width, height = (int(side) if side.isdecimal() and len(side) <= 7 else None for side in sides)
     if width is None or height is None:
-        findings.error(f"{item} has width {shown(sides[0])} and height {shown(sides[1])}", _SIZE_RULE)
+        findings.error(f"{item} has width {shown(sides[0])} and height {shown(sides[1])}", SIZE_RULE)
         return None
     in_subset = folder / element.get("subset", "")
     path = find_image(name, in_subset if (in_subset / name).is_file() else folder, item, findings)
@@ -246,18 +246,18 @@ def _read_object(
     """An object; None, and an error, if it cannot be used."""
     shape = shapes[0]
     if not _is_name(_label(shape)):
-        findings.error(f"{item} has label {shown(shape.get('label'))}", _LABEL_RULE)
+        findings.error(f"{item} has label {shown(shape.get('label'))}", LABEL_RULE)
         return None
     segmentation: list[list[float]] | dict[str, Any] | None = None
     box: Box | None
     if shape.tag == "box":
-        box, rule = _read_box(shape, findings), _BOX_RULE
+        box, rule = _read_box(shape, findings), BOX_RULE
     elif shape.tag == "mask":
         segmentation, box = _read_mask(shape, image) or (None, None)
-        rule = _MASK_RULE
+        rule = MASK_RULE
     else:
         segmentation, box = _read_polygons(shapes, image) or (None, None)
-        rule = _POINTS_RULE
+        rule = POINTS_RULE
     said = shown({key: value for key, value in shape.items() if key in _GEOMETRY[shape.tag]})
     if box is None:
         findings.error(f"{item} has {said}", rule)

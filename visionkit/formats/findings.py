@@ -15,6 +15,9 @@ from visionkit.errors import DataError
 
 Mark = tuple[int, Counter[str]]
 
+SKIP_BAD = " | --skip-bad leaves them out"
+"""How a refusal ends that this would help."""
+
 _RULES_TOLD = 3
 _LONGEST_VALUE = 60
 
@@ -64,7 +67,7 @@ class Findings:
         """Raises DataError if there is any error and bad items are not skipped: the first fact of the first rules, and
         how many more there are."""
         if self.errors and not self.skip_bad:
-            raise DataError(f"{self.source}: {self._told()} | --skip-bad leaves them out")
+            raise DataError(f"{self.source}: {self._told()}{SKIP_BAD}")
 
     def refuse_emptied(self, **sound: Sized) -> None:
         """Raises DataError if there are errors and, of items by their name, such as `images`, none was left."""

@@ -9,9 +9,9 @@ from visionkit.errors import DataError
 from visionkit.formats.findings import Findings, shown
 from visionkit.imaging.reader import check_image, read_image
 
-_INSIDE_RULE = "a file_name must stay inside the folder of the images; correct it"
-_READABLE_RULE = "every image must be readable; replace the file or remove the image"
-_UPRIGHT_RULE = (
+INSIDE_RULE = "a file_name must stay inside the folder of the images; correct it"
+READABLE_RULE = "every image must be readable; replace the file or remove the image"
+UPRIGHT_RULE = (
     "annotations must be made for the upright picture at its own size; correct the size, and the boxes with it"
 )
 
@@ -27,7 +27,7 @@ def find_image(name: str, images_dir: Path, item: str, findings: Findings) -> Pa
     # The Windows flavour knows both kinds of slashes, and drives.
     parts = PureWindowsPath(name)
     if parts.anchor or ".." in parts.parts or "\0" in name:
-        findings.error(f"{item} has file_name {shown(name)}", _INSIDE_RULE)
+        findings.error(f"{item} has file_name {shown(name)}", INSIDE_RULE)
         return None
     for folder in (images_dir, images_dir.parent):
         path = folder / name
@@ -52,7 +52,7 @@ def size_in_file(path: Path, width: int, height: int, item: str, findings: Findi
         findings.remark("images without width and height, read from the files")
     elif (width, height) != real:
         findings.error(
-            f"{item} is declared {width}x{height} and the upright picture is {real[0]}x{real[1]}", _UPRIGHT_RULE
+            f"{item} is declared {width}x{height} and the upright picture is {real[0]}x{real[1]}", UPRIGHT_RULE
         )
     return real
 
@@ -71,6 +71,6 @@ def upright_size(path: Path, item: str, findings: Findings) -> tuple[int, int] |
         if findings.skip_bad:
             read_image(path)
     except DataError as error:
-        findings.error(f"{item} cannot be read ({error})", _READABLE_RULE)
+        findings.error(f"{item} cannot be read ({error})", READABLE_RULE)
         return None
     return size

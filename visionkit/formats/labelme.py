@@ -40,15 +40,15 @@ OTHER_SHAPES_REMARK = "shapes that are neither rectangle, polygon nor mask, not 
 UNLABELLED_REMARK = "images without a LabelMe file, not read"
 CROWD_REMARK = f"shapes with the flag {CROWD_FLAG}, crowd regions"
 
-_FILE_RULE = "a LabelMe file is a JSON object with a list of shapes; export it again or remove it"
-_IMAGE_RULE = "the image of a LabelMe file must lie beside it; add the image or remove the file"
-_SIZE_RULE = "imageWidth and imageHeight must be whole numbers of pixels; correct them"
-_LABEL_RULE = "every shape needs a label on one line; add it or remove the shape"
-_POINTS_RULE = (
+FILE_RULE = "a LabelMe file is a JSON object with a list of shapes; export it again or remove it"
+IMAGE_RULE = "the image of a LabelMe file must lie beside it; add the image or remove the file"
+SIZE_RULE = "imageWidth and imageHeight must be whole numbers of pixels; correct them"
+LABEL_RULE = "every shape needs a label on one line; add it or remove the shape"
+POINTS_RULE = (
     f"points must be finite x, y pairs within {FARTHEST_PIXEL:.0f} px, two of a rectangle or mask and three or more of "
     "a polygon; correct or remove the shape"
 )
-_MASK_RULE = "a mask must be a grey PNG in base64 that begins at its first point; draw it again or remove the shape"
+MASK_RULE = "a mask must be a grey PNG in base64 that begins at its first point; draw it again or remove the shape"
 
 
 class LabelMeSplit(NamedTuple):
@@ -161,20 +161,20 @@ def _read_image(
     try:
         content = read_json(file)
     except DataError as error:
-        findings.error(f"{item}: {error}", _FILE_RULE)
+        findings.error(f"{item}: {error}", FILE_RULE)
         return None
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-        findings.error(f"{item} has no list of shapes", _FILE_RULE)
+        findings.error(f"{item} has no list of shapes", FILE_RULE)
         return None
     picture = pictures.get(file.stem) or _picture_named(content.get("imagePath"), pictures)
     if picture is None:
-        findings.error(f"{item} has imagePath {shown(content.get('imagePath'))}", _IMAGE_RULE)
+        findings.error(f"{item} has imagePath {shown(content.get('imagePath'))}", IMAGE_RULE)
         return None
     width, height = content.get("imageWidth"), content.get("imageHeight")
     if not (width or height):
         width = height = 0
     elif not all(is_number(side) and 1 <= side <= FARTHEST_PIXEL and side == int(side) for side in (width, height)):
-        findings.error(f"{item} has imageWidth {shown(width)} and imageHeight {shown(height)}", _SIZE_RULE)
+        findings.error(f"{item} has imageWidth {shown(width)} and imageHeight {shown(height)}", SIZE_RULE)
         return None
     width, height = size_in_file(picture, int(width), int(height), f"image {shown(picture.name)}", findings)  # type: ignore[arg-type]
     return (ImageRecord(image_id, picture.name, picture, width, height), content["shapes"]) if width else None
@@ -217,13 +217,13 @@ def _read_object(
     """An object; None, and an error, if it cannot be used."""
     if not all(isinstance(shape, dict) and _is_label(shape.get("label")) for shape in shapes):
         label = shapes[0].get("label") if isinstance(shapes[0], dict) else shapes[0]
-        findings.error(f"{item} has label {shown(label)}", _LABEL_RULE)
+        findings.error(f"{item} has label {shown(label)}", LABEL_RULE)
         return None
     said = f"points {shown(shapes[0].get('points'))}"
     kind = shapes[0]["shape_type"]
     points = [_points(shape.get("points"), 3 if kind == "polygon" else 2) for shape in shapes]
     if any(part is None for part in points) or (kind != "polygon" and len(points[0] or ()) != 4):
-        findings.error(f"{item} has {said}", _POINTS_RULE)
+        findings.error(f"{item} has {said}", POINTS_RULE)
         return None
     polygons = [part for part in points if part is not None]
     segmentation: list[list[float]] | dict[str, Any] | None = None
@@ -231,7 +231,7 @@ def _read_object(
     if kind == "mask":
         segmentation, box = _read_mask(shapes[0].get("mask"), polygons[0], image) or (None, None)
         if box is None:
-            findings.error(f"{item} has mask {shown(shapes[0].get('mask'))}", _MASK_RULE)
+            findings.error(f"{item} has mask {shown(shapes[0].get('mask'))}", MASK_RULE)
             return None
     elif kind == "polygon":
         try:

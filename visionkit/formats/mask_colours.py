@@ -60,7 +60,7 @@ def read_mask_colours(content: Any, names: Sequence[str], file: Path) -> MaskCol
         return None
     ignored = [] if ignored is None else ignored
     for key, value in (("colours", classes), ("ignored_colours", ignored)):
-        if not isinstance(value, list) or not all(map(_is_colour, value)):
+        if not isinstance(value, list) or not all(map(is_colour, value)):
             raise DataError(
                 f"{file} has {key} {shown(value)}, they must be a list of [red, green, blue], each 0 to 255; correct it"
             )
@@ -77,5 +77,6 @@ def _said(content: Any, key: str) -> Any:
     return content.get(key, content.get(key.replace("colours", "colors"))) if isinstance(content, dict) else None
 
 
-def _is_colour(value: Any) -> bool:
+def is_colour(value: Any) -> bool:
+    """Whether a value of a file is [red, green, blue], each 0 to 255."""
     return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)

@@ -13,6 +13,7 @@ from visionkit.formats.dataset_layout import SPLITS, DatasetLayout, Split
 from visionkit.formats.findings import Findings, shown
 from visionkit.formats.mask_images import MaskClasses, MaskedImage, read_mask_classes, read_masked_images
 from visionkit.formats.records import AnnotatedImages
+from visionkit.formats.voc import may_name, name_in
 from visionkit.imaging.header import IMAGE_SUFFIXES
 
 LONELY_REMARK = "masks without an image, not read"
@@ -41,21 +42,26 @@ class MaskFolders(NamedTuple):
         """Every image of the folder and those below it, with the mask of the same path, whatever its suffix."""
         findings = Findings(self.images, skip_bad)
         classes = read_mask_classes(self.classes)
-        return read_masked_images(self._pairs(findings), classes, self.images, findings=findings)
+        return read_masked_images(self.pairs(findings), classes, self.images, findings=findings)
 
     def content(self) -> Iterator[bytes]:
         yield read_bytes(self.classes, "a list of classes")
-        yield from _content(self._pairs(Findings(self.images)))
+        yield from _content(self.pairs(Findings(self.images)))
 
-    def _pairs(self, findings: Findings) -> list[MaskedImage]:
+    def pairs(self, findings: Findings) -> list[MaskedImage]:
+        """Every image with its mask; masks without an image are remarked."""
+        pairs, lonely = self.pairs_and_lonely()
+        if lonely:
+            findings.remark(LONELY_REMARK, len(lonely))
+        return pairs
+
+    def pairs_and_lonely(self) -> tuple[list[MaskedImage], list[Path]]:
+        """Every image with its mask, and the masks without an image."""
         masks = {path.relative_to(self.masks).with_suffix(""): path for path in _pictures_below(self.masks)}
         names = [path.relative_to(self.images) for path in _pictures_below(self.images)]
-        lonely = len(masks.keys() - {name.with_suffix("") for name in names})
-        if lonely:
-            findings.remark(LONELY_REMARK, lonely)
-        return [
-            MaskedImage(name.as_posix(), self.images / name, masks.get(name.with_suffix(""))) for name in names
-        ]  # fmt: skip
+        lonely = masks.keys() - {name.with_suffix("") for name in names}
+        pairs = [MaskedImage(name.as_posix(), self.images / name, masks.get(name.with_suffix(""))) for name in names]
+        return pairs, sorted(masks[name] for name in lonely)
 
 
 def mask_folders(root: Path) -> DatasetLayout | None:
@@ -85,20 +91,27 @@ class VocMasks(NamedTuple):
         """The listed images with the indices of their palette masks. The classes are those of a `classes.json`, where
         there is one, and else the challenge's, background first."""
         findings = Findings(self.source, skip_bad)
-        return read_masked_images(self._pairs(findings), self._classes(), self.source, findings=findings)
+        return read_masked_images(self.pairs(findings), self.mask_classes(), self.source, findings=findings)
 
     def content(self) -> Iterator[bytes]:
-        yield repr(self._classes()).encode()
-        yield from _content(self._pairs(Findings(self.source)))
+        yield repr(self.mask_classes()).encode()
+        yield from _content(self.pairs(Findings(self.source)))
 
-    def _classes(self) -> MaskClasses:
+    def mask_classes(self) -> MaskClasses:
+        """Those of a `classes.json`, or the challenge's."""
         if (self.root / CLASSES).is_file():
             return read_mask_classes(self.root / CLASSES)
         return MaskClasses(ClassTable(tuple(range(len(VOC_CLASSES))), VOC_CLASSES))
 
-    def _pairs(self, findings: Findings) -> list[MaskedImage]:
-        masks = {path.stem: path for path in _pictures_in(self.root / "SegmentationClass")}
-        images = {path.stem: path for path in _pictures_in(self.root / "JPEGImages")}
+    def files(self) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Name -> image file, and name -> mask."""
+        folders = self.root / "JPEGImages", self.root / "SegmentationClass"
+        images, masks = ({path.stem: path for path in _pictures_in(folder)} for folder in folders)
+        return images, masks
+
+    def pairs(self, findings: Findings) -> list[MaskedImage]:
+        """The images that are meant, with their masks."""
+        images, masks = self.files()
         pairs = []
         for name in self._listed(findings) if self.names else sorted(masks):
             if name in images:
@@ -111,10 +124,10 @@ class VocMasks(NamedTuple):
         assert self.names is not None
         names = []
         for number, line in enumerate(read_lines(self.names, _LIST), 1):
-            if any(sign in line for sign in "/\\:\0"):
+            if not may_name(line):
                 findings.error(f"line {number} of {self.names.name} is {shown(line)}", _NAME_RULE)
             elif line:
-                names.append(line.removesuffix(".jpg"))
+                names.append(name_in(line))
         return dict.fromkeys(names)
 
 

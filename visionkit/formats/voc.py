@@ -76,7 +76,7 @@ class VocSplit(NamedTuple):
         splits.
         """
         findings = Findings(self.source, skip_bad)
-        classes = _class_table(self)
+        classes = class_table(self)
         images: list[ImageRecord] = []
         objects: list[Annotation] = []
         object_ids = count(1)
@@ -99,7 +99,7 @@ class VocSplit(NamedTuple):
         return AnnotatedImages(classes, tuple(images), self.source, findings.remarks, tuple(findings.left_out))
 
     def content(self) -> Iterator[bytes]:
-        yield "\n".join(_class_table(self).names).encode()
+        yield "\n".join(class_table(self).names).encode()
         for folder, name, image_file in _listed_images(self.lists, Findings(self.source)):
             yield f"\n{name} {image_file.name if image_file else None}\n".encode("utf-8", "surrogateescape")
             file = folder / "Annotations" / f"{name}.xml"
@@ -151,12 +151,9 @@ def _voc_folders(root: Path) -> list[Path]:
 def _listed_images(lists: Iterable[VocList], findings: Findings) -> Iterator[tuple[Path, str, Path | None]]:
     """(folder, name, image file if there is one) of each listed image, in order, each once."""
     for folder, names_file in lists:
-        image_files: dict[str, Path] = {}
-        for path in entries(folder / "JPEGImages"):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                image_files.setdefault(path.stem, path)
+        image_files = pictures_of(folder)
         if names_file is None:
-            names = _annotated_names(folder)
+            names = annotated_names(folder)
             without = len(image_files.keys() - set(names))
             if without:
                 findings.remark("images without an annotation file, not read", without)
@@ -168,29 +165,49 @@ def _listed_images(lists: Iterable[VocList], findings: Findings) -> Iterator[tup
             yield folder, name, image_files.get(name)
 
 
-def _annotated_names(folder: Path) -> list[str]:
+def annotated_names(folder: Path) -> list[str]:
+    """The names of the annotation files of a folder of VOC's, sorted."""
     return [path.stem for path in entries(folder / "Annotations") if path.suffix == ".xml"]
+
+
+def pictures_of(folder: Path) -> dict[str, Path]:
+    """Name -> image file of a folder of VOC's."""
+    files: dict[str, Path] = {}
+    for path in entries(folder / "JPEGImages"):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            files.setdefault(path.stem, path)
+    return files
 
 
 def _names_in(file: Path, findings: Findings) -> Iterator[str]:
     for number, line in enumerate(read_lines(file, _LIST), 1):
-        if any(sign in line for sign in "/\\:\0") or line == "..":
+        if not may_name(line):
             findings.error(f"line {number} of {file.name} is {shown(line)}", _NAME_RULE)
         elif line:
-            yield line.removesuffix(Path(line).suffix) if Path(line).suffix.lower() in IMAGE_SUFFIXES else line
+            yield name_in(line)
 
 
-def _class_table(split: VocSplit) -> ClassTable:
+def may_name(line: str) -> bool:
+    """Whether a line of a list names an image without folders."""
+    return not any(sign in line for sign in "/\\:\0") and line != ".."
+
+
+def name_in(line: str) -> str:
+    """The name that a line of a list gives, without the suffix that some lists have."""
+    return line.removesuffix(Path(line).suffix) if Path(line).suffix.lower() in IMAGE_SUFFIXES else line
+
+
+def class_table(split: VocSplit) -> ClassTable:
     """The names of all objects of all splits, sorted, with ids from 1."""
     names: set[str] = set()
     unused = Findings(split.source)
     for folder, listed in split.all_lists:
-        for name in _annotated_names(folder) if listed is None else _names_in(listed, unused):
+        for name in annotated_names(folder) if listed is None else _names_in(listed, unused):
             try:
-                xml = _read_xml(folder / "Annotations" / f"{name}.xml")
+                xml = read_annotation(folder / "Annotations" / f"{name}.xml")
             except DataError:  # told by the split it belongs to
                 continue
-            names |= {name for element in xml.findall("object") if _is_name(name := text_of(element, "name"))}
+            names |= {name for element in xml.findall("object") if is_name(name := text_of(element, "name"))}
     if not names:
         raise DataError(
             f"{split.root} has no named object in any listed annotation file, at least one is needed; annotate one"
@@ -201,7 +218,7 @@ def _class_table(split: VocSplit) -> ClassTable:
 # --- annotation files ------------------------------------------------------------------------------------------------
 
 
-def _read_xml(file: Path) -> ElementTree.Element:
+def read_annotation(file: Path) -> ElementTree.Element:
     """The `<annotation>` of a file. Raises DataError; external entities are never followed."""
     root = read_xml(file, _XML)
     if root.tag != "annotation":
@@ -216,7 +233,7 @@ def _read_image(
     mark = findings.mark()
     item = f"image {shown(name)}"
     try:
-        xml = _read_xml(folder / "Annotations" / f"{name}.xml")
+        xml = read_annotation(folder / "Annotations" / f"{name}.xml")
     except DataError as error:
         findings.error(f"{item}: {error}", _XML_RULE)
         findings.is_bad(mark)
@@ -249,13 +266,13 @@ def _read_object(
     """An object; None, and an error, if it cannot be used."""
     mark = findings.mark()
     name = text_of(element, "name")
-    if not _is_name(name):
+    if not is_name(name):
         findings.error(f"{item} has name {shown(name)}", _OBJECT_NAME_RULE)
     box = _read_box(element.find("bndbox"), image, item, findings)
     difficult = text_of(element, "difficult") or "0"
     if difficult not in ("0", "1"):
         findings.error(f"{item} has difficult {shown(difficult)}", _DIFFICULT_RULE)
-    if findings.is_bad(mark) or not _is_name(name) or box is None:
+    if findings.is_bad(mark) or not is_name(name) or box is None:
         return None
     if difficult == "1":
         findings.remark(DIFFICULT_REMARK)
@@ -278,7 +295,8 @@ def _read_box(element: ElementTree.Element | None, image: ImageRecord, item: str
     return box
 
 
-def _is_name(text: str) -> bool:
+def is_name(text: str) -> bool:
+    """Whether a text can name a class."""
     return bool(text) and is_one_line(text)
 
 

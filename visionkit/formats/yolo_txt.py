@@ -70,14 +70,14 @@ class YoloSplit(NamedTuple):
             )
         for image_id, (path, labels) in enumerate(zip(paths, label_files, strict=True), 1):
             mark = findings.mark()
-            size = upright_size(path, f"image {shown(self._name(path))}", findings)
+            size = upright_size(path, f"image {shown(self.name(path))}", findings)
             rows = self._rows(labels, findings)
             if findings.is_bad(mark) or size is None or rows is None:
                 continue
-            image = ImageRecord(image_id, self._name(path), path, *size)
+            image = ImageRecord(image_id, self.name(path), path, *size)
             before = len(objects)
             for number, row in rows:
-                item = f"line {number} of {self._name(labels)}"
+                item = f"line {number} of {self.name(labels)}"
                 annotation = read_row(row, next(object_ids), image, self.names, item, findings)
                 if annotation is not None:
                     objects.append(annotation)
@@ -94,11 +94,11 @@ class YoloSplit(NamedTuple):
     def content(self) -> Iterator[bytes]:
         yield repr(sorted(self.names.items())).encode()
         for path in self._images(Findings(self.file)):
-            yield f"\n{self._name(path)}\n".encode("utf-8", "surrogateescape")
+            yield f"\n{self.name(path)}\n".encode("utf-8", "surrogateescape")
             labels = label_file(path)
             yield read_bytes(labels, _LABELS) if os.path.isfile(labels) else b""
 
-    def _name(self, path: Path) -> str:
+    def name(self, path: Path) -> str:
         """A path as messages and records show it: relative to the dataset where it lies in it."""
         return (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
 
@@ -107,7 +107,7 @@ class YoloSplit(NamedTuple):
         found: list[Path] = []
         for source in self.sources:
             if os.path.isdir(source):
-                found += _images_below(source)
+                found += images_below(source)
             elif os.path.isfile(source):
                 found += self._images_listed(source, findings)
             else:
@@ -120,17 +120,25 @@ class YoloSplit(NamedTuple):
     def _images_listed(self, file: Path, findings: Findings) -> Iterator[Path]:
         """The files a list names, relative to the list or to the dataset's folder."""
         for number, line in enumerate(read_lines(file, _LIST), 1):
-            item = f"line {number} of {self._name(file)}"
-            # The Windows flavour knows both kinds of slashes, and drives.
-            inside = not PureWindowsPath(line).anchor or _is_inside(line, self.root)
-            if not inside or ".." in PureWindowsPath(line).parts or "\0" in line:
+            item = f"line {number} of {self.name(file)}"
+            if not self.may_name(line):
                 findings.error(f"{item} is {shown(line)}", _INSIDE_RULE)
             elif line:
-                path = next((p for p in (file.parent / line, self.root / line) if os.path.exists(p)), None)
+                path = self.listed_image(file, line)
                 if path is None:
                     findings.error(f"{item} names {shown(line)}, which does not exist", _THERE_RULE)
                 else:
                     yield path
+
+    def may_name(self, line: str) -> bool:
+        """Whether a line of a list stays inside the dataset's folder."""
+        # The Windows flavour knows both kinds of slashes, and drives.
+        inside = not PureWindowsPath(line).anchor or _is_inside(line, self.root)
+        return inside and ".." not in PureWindowsPath(line).parts and "\0" not in line
+
+    def listed_image(self, file: Path, line: str) -> Path | None:
+        """The file that a line of the list `file` names, relative to the list or to the dataset's folder."""
+        return next((path for path in (file.parent / line, self.root / line) if os.path.exists(path)), None)
 
     def _rows(self, labels: Path, findings: Findings) -> list[tuple[int, list[str]]] | None:
         """(line number, words) of each line that is not empty; None, and an error, if the file cannot be read."""
@@ -140,19 +148,24 @@ class YoloSplit(NamedTuple):
         try:
             lines = read_lines(labels, _LABELS)
         except DataError as error:
-            findings.error(f"{self._name(labels)} cannot be read ({error})", _LABELS_RULE)
+            findings.error(f"{self.name(labels)} cannot be read ({error})", _LABELS_RULE)
             return None
         return [(number, words) for number, line in enumerate(lines, 1) if (words := line.split())]
 
     def _remark_unused(self, label_files: list[Path], findings: Findings) -> None:
-        """Count the label files beside those read; where images are listed, others may belong to another list."""
-        if not all(map(os.path.isdir, self.sources)):
-            return
-        used = set(label_files)
-        there = (path for folder in {path.parent for path in used} for path in folder.glob("*.txt"))
-        unused = sum(path not in used and path.name != "classes.txt" for path in there)
+        """Count the label files beside those read."""
+        unused = len(self.unused_labels(label_files))
         if unused:
             findings.remark(UNUSED_REMARK, unused)
+
+    def unused_labels(self, label_files: list[Path]) -> list[Path]:
+        """The label files beside those of the images, sorted; where images are listed, others may belong to another
+        list, and none is."""
+        if not all(map(os.path.isdir, self.sources)):
+            return []
+        used = set(label_files)
+        there = (path for folder in {path.parent for path in used} for path in folder.glob("*.txt"))
+        return sorted(path for path in there if path not in used and path.name != "classes.txt")
 
 
 def label_file(image: Path) -> Path:
@@ -166,7 +179,7 @@ def label_file(image: Path) -> Path:
     return beside if beside.exists() and not mirrored.exists() else mirrored
 
 
-def _images_below(folder: Path) -> list[Path]:
+def images_below(folder: Path) -> list[Path]:
     """The image files in a folder and its subfolders, sorted; not the hidden ones, such as macOS writes."""
     return [
         path for path in files_below(folder) if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")

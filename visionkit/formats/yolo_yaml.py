@@ -38,7 +38,9 @@ def yolo_layout(file: Path, content: Mapping[Any, Any]) -> DatasetLayout:
     if not os.path.isdir(root):  # unlike Path.is_dir, says False to a name that no file can have
         raise DataError(f"{file} has path {shown(path)}, which is no folder; correct it or leave it out")
     splits = {
-        name: YoloSplit(file, root, tuple(_source(root, source) for source in _sources(file, name, content)), names)
+        name: YoloSplit(
+            file, root, tuple(source_place(root, source) for source in _sources(file, name, content)), names
+        )
         for name in SPLITS
         if content.get(name)
     }
@@ -80,7 +82,7 @@ def _sources(file: Path, name: str, content: Mapping[Any, Any]) -> list[str]:
     return said
 
 
-def _source(root: Path, source: str) -> Path:
+def source_place(root: Path, source: str) -> Path:
     """Where a folder or list lies. Roboflow writes `../train/images` for the `train/images` beside the file."""
     path = root / source
     inside = root / source.removeprefix("../")
