@@ -11,6 +11,7 @@ from pycocotools import mask as rle
 from visionkit.data import sample, sample_scene
 from visionkit.data.sample import CLASSES, render_sample
 from visionkit.errors import UsageError
+from visionkit.formats.mask_images import read_mask_classes
 
 SMALL = {"train": 40, "val": 6}
 
@@ -65,9 +66,10 @@ def test_visible_masks_do_not_overlap_and_semantic_masks_are_their_union(rendere
 
 
 def test_classes_json_names_each_mask_index_and_the_background_last(rendered, train):
-    rows = json.loads((rendered / "classes.json").read_text())
-    assert [row["name"] for row in rows] == [*(c["name"] for c in train["categories"]), "background"]
-    assert [row["id"] for row in rows] == list(range(len(rows)))
+    classes = read_mask_classes(rendered / "classes.json")
+    assert classes.table.names == (*(c["name"] for c in train["categories"]), "background")
+    assert classes.ignored == 255
+    assert classes.colours is None
 
 
 def test_image_files_have_the_size_that_is_written_and_not_all_are_square(rendered, train):

@@ -8,6 +8,7 @@ from coco_referee import detection, truth_of, truth_with
 
 from visionkit.errors import DataError, UsageError
 from visionkit.metrics.calibration import detection_calibration, reliability
+from visionkit.score_map import ScoreMap
 
 BOX, OTHER, NOWHERE = [0, 0, 100, 100], [300, 0, 100, 100], [0, 300, 50, 50]
 
@@ -73,6 +74,11 @@ def test_detections_are_right_at_iou_one_half():
     assert (found.detections, found.ece) == (4, pytest.approx((0.1 + 0.8 + 0.6 + 0.1) / 4))
     confident = detection_calibration(truth, rows, score=0.6)
     assert (confident.detections, confident.ece) == (3, pytest.approx((0.1 + 0.8 + 0.6) / 3))
+    # Halved, 0.45 and 0.4 share a bin, one of them right; 0.3 and 0.05 are wrong.
+    halved = ScoreMap("isotonic", points=((0.0, 0.0), (1.0, 0.5)))
+    assert detection_calibration(truth, rows, score_map=halved).ece == pytest.approx((0.15 + 0.3 + 0.05) / 4)
+    # Which detections take part goes by scores.
+    assert detection_calibration(truth, rows, score=0.6, score_map=halved).detections == 3
     assert detection_calibration(truth, []).ece is None
 
 

@@ -64,6 +64,19 @@ def test_the_scores_together() -> None:
     assert first.roc_auc == pytest.approx(12 / 16)
 
 
+def test_f_beta_is_given_where_it_is_asked_for() -> None:
+    scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6]])  # called: 0 1 1 1
+    plain = classification_scores(np.array([0, 0, 1, 1]), scores, table(2))
+    assert (plain.beta, plain.f_beta, plain.per_class["class 0"].f_beta) == (None, None, None)
+    found = classification_scores(np.array([0, 0, 1, 1]), scores, table(2), beta=2)
+    # Class 0: precision 1, recall 1/2, 5/9 as above. Class 1: 2/3 and 1: 5 * 2/3 / (4 * 2/3 + 1) = 10/11.
+    assert (found.per_class["class 0"].f_beta, found.per_class["class 1"].f_beta) == pytest.approx((5 / 9, 10 / 11))
+    assert found.f_beta == pytest.approx((5 / 9 + 10 / 11) / 2)
+    assert {**found.to_json(), "beta": None, "f_beta": None, "per_class": None} == {
+        **plain.to_json(), "per_class": None
+    }  # fmt: skip
+
+
 def test_a_class_that_is_absent_is_left_out_of_the_means() -> None:
     found = classification_scores(np.array([0, 1]), np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1]]), table(3))
     absent = found.per_class["class 2"]
@@ -130,6 +143,8 @@ def test_scikit_learn_agrees(metrics: Any, classes: int) -> None:
     for beta in (0.5, 2):
         expected = metrics.fbeta_score(labels, called, beta=beta, average=None)
         np.testing.assert_allclose(f_beta(np.array(found.confusion), beta), expected, atol=1e-12)
+        mean = classification_scores(labels, scores, table(classes), beta).f_beta
+        assert mean == pytest.approx(metrics.fbeta_score(labels, called, beta=beta, average="macro"), abs=1e-12)
     one_against_rest = [metrics.roc_auc_score(labels == label, scores[:, label]) for label in range(classes)]
     assert found.roc_auc == pytest.approx(np.mean(one_against_rest), abs=1e-12)
     if classes > 2:

@@ -78,7 +78,7 @@ DETECTIONS = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(OBJECTS, max_size=14), st.lists(DETECTIONS, min_size=1, max_size=20), st.sampled_from((1, 1, 1, 2, 30)))
 def test_any_boxes_give_the_numbers_of_pycocotools(objects: Rows, found: Rows, times: int) -> None:
     truth = truth_with(*objects, images=4, categories=((2, "a"), (5, "b"), (40, "none")))
@@ -86,7 +86,7 @@ def test_any_boxes_give_the_numbers_of_pycocotools(objects: Rows, found: Rows, t
     assert_equal_to_pycocotools(truth, found * times, "bbox")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(OBJECTS, max_size=8), st.lists(DETECTIONS, min_size=1, max_size=12))
 def test_any_masks_give_the_numbers_of_pycocotools(objects: Rows, found: Rows) -> None:
     for row in [*objects, *found]:

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from visionkit.classes import ClassTable
+from visionkit.metrics.intervals import FEWEST_IMAGES, RESAMPLES, image_counts
 from visionkit.metrics.mean_iou import MapCounts, boundary_width, near_boundary
 
 K = 4
@@ -164,3 +165,43 @@ def test_a_shifted_contour_costs_more_of_the_boundary_than_of_the_area() -> None
     assert road.IoU == pytest.approx(117 / 123)
     assert road.boundary_iou is not None
     assert road.boundary_iou < 0.75
+
+
+def test_intervals_by_hand() -> None:
+    # 40 images of a pixel each, sky in all; in 20 it is found, in the others road is said. A draw's share of right
+    # pixels has a standard deviation of sqrt(0.5 * 0.5 / 40) = 0.079. The sky's IoU is that share, the road's is 0: the
+    # mean is half of it.
+    counts = MapCounts(TABLE, intervals=True)
+    for number in range(40):
+        counts.add(np.zeros((1, 1), np.uint8), np.full((1, 1), number % 2, np.uint8))
+    intervals = counts.scores().interval95
+    assert intervals is not None
+    low, high = intervals["pixel_accuracy"] or (np.nan, np.nan)
+    assert (low, high) == pytest.approx((0.5 - 1.96 * 0.079, 0.5 + 1.96 * 0.079), abs=0.03)
+    assert intervals["mIoU"] == pytest.approx((low / 2, high / 2))
+
+
+def test_draws_of_images_are_what_counting_them_anew_gives() -> None:
+    pairs = [maps(seed) for seed in range(25)]
+    whole = MapCounts(TABLE, intervals=True)
+    for truth, predicted in pairs:
+        whole.add(truth, predicted)
+    draws = []
+    for drawn in image_counts(25, seed=0, resamples=RESAMPLES)[:: RESAMPLES // 20]:
+        counts = MapCounts(TABLE)
+        for (truth, predicted), times in zip(pairs, drawn, strict=True):
+            for _ in range(times):
+                counts.add(truth, predicted)
+        draws.append(counts.scores().mIoU)
+    low, high = (whole.scores().interval95 or {})["mIoU"] or (np.nan, np.nan)
+    # Of 20 draws one lies outside, as a rule; 4 would be a rare chance.
+    assert sum(not low <= (draw or 0) <= high for draw in draws) <= 4
+    assert min(draws) < whole.scores().mIoU < max(draws)  # type: ignore[type-var, operator]
+
+
+def test_few_images_have_no_intervals() -> None:
+    counts = MapCounts(TABLE, intervals=True)
+    for _ in range(FEWEST_IMAGES - 1):
+        counts.add(*maps(0))
+    assert counts.scores().interval95 == {"mIoU": None, "pixel_accuracy": None}
+    assert MapCounts(TABLE).scores().interval95 is None

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from coco_referee import detection, truth_of, truth_with
 
-from visionkit.metrics.operating_points import MOST_POINTS, OperatingPoint, operating_curves
+from visionkit.metrics.operating_points import (
+    MOST_POINTS,
+    BestThresholds,
+    OperatingPoint,
+    best_thresholds,
+    curves_and_pooled,
+    operating_curves,
+)
 
 HERE, THERE, NOWHERE = [0, 0, 40, 40], [100, 100, 40, 40], [300, 300, 40, 40]
 
@@ -19,6 +26,20 @@ def test_by_hand() -> None:
     assert np.array(rows) == pytest.approx(np.array(expected))
     assert curve.best == OperatingPoint(*rows[2])
     assert curve.objects == 2
+
+
+def test_all_classes_together_by_hand() -> None:
+    truth = truth_of(truth_with({"bbox": HERE}, {"bbox": THERE, "category_id": 2}, categories=((1, "a"), (2, "b"))))
+    found = [detection(THERE, 0.9, category_id=2), detection(NOWHERE, 0.8, category_id=2), detection(HERE, 0.7)]
+    curves, pooled = curves_and_pooled(truth, found)
+    assert curves == operating_curves(truth, found)
+    # Alone each class is best at its own score; together hit, miss, hit of 2 objects, as above.
+    assert [curve.best and curve.best.score for curve in curves.values()] == [0.7, 0.9]
+    assert pooled.best == OperatingPoint(0.7, 2 / 3, 1, 4 / 5)
+    assert (pooled.objects, len(pooled.points)) == (2, 3)
+    per_class = {"a": OperatingPoint(0.7, 1, 1, 1), "b": OperatingPoint(0.9, 1, 1, 1)}
+    assert best_thresholds(truth, found) == BestThresholds(pooled.best, per_class)
+    assert best_thresholds(truth, []) == BestThresholds(None, {"a": None, "b": None})
 
 
 def test_equal_scores_are_one_point() -> None:

@@ -17,6 +17,7 @@ from visionkit.report.content import detector_content
 from visionkit.report.outlines import mask_path
 from visionkit.report.page import check_report, page, write_report
 from visionkit.report.thumbnails import MOST_BYTES, Thumbnails
+from visionkit.score_map import ScoreMap
 
 HERE, THERE, NOWHERE = [0, 0, 40, 40], [100, 100, 40, 40], [300, 300, 40, 40]
 CATEGORIES = ((5, "cat"), (9, "</script><b>dog"))
@@ -68,9 +69,28 @@ def test_the_rest_of_the_content() -> None:
     assert told["confusion"] == [[2, 0, 1], [1, 0, 0], [1, 0, 0]]
     assert told["errors"]["missed"]["count"] == 1  # type: ignore[index]
     assert told["errors"]["class"]["count"] == 1  # type: ignore[index]
+    # Of two seen in vain one has too low a score.
+    background = told["errors"]["background"]  # type: ignore[index]
+    assert (background["count"], background["shown"]) == (2, 1)
     assert told["per_class"]["cat"]["objects"] == 3  # type: ignore[index]
+    # All classes together: right at 0.95 and 0.9, wrong at 0.8 and 0.7, and later, of 4 objects.
+    assert told["pooled"]["points"][0] == [0.95, 1.0, 0.25, 0.4]  # type: ignore[index]
+    assert told["pooled"]["best"] == {"score": 0.9, "precision": 1, "recall": 0.5, "f1": 2 / 3}  # type: ignore[index]
     assert set(told["slices"]) == {"size", "shape", "crowding", "position"}
     json.dumps(told, allow_nan=False)  # raises where something is no JSON
+
+
+def test_a_calibrated_models_confidences_are_held_against_its_mistakes_too() -> None:
+    truth = truth_of(truth_with({"bbox": HERE}))
+    found = [detection(HERE, 0.9), detection(NOWHERE, 0.5)]
+    halved = ScoreMap("isotonic", points=((0.0, 0.0), (1.0, 0.5)))
+    told = detector_content("model", truth, found, coco_scores(truth, found), score_map=halved)
+    assert told["calibration"]["ece"] == pytest.approx((0.1 + 0.5) / 2)
+    assert told["calibrated"]["ece"] == pytest.approx((0.55 + 0.25) / 2)
+    assert "calibrated" not in detector_content("model", truth, found, coco_scores(truth, found))
+    # Calibration is of shares: of other scores there is none.
+    unbound = [{**row, "score": 10 * row["score"]} for row in found]
+    assert "calibration" not in detector_content("model", truth, unbound, coco_scores(truth, unbound))
 
 
 def test_no_name_in_the_data_can_leave_its_place() -> None:
@@ -113,6 +133,14 @@ def test_masks_become_paths() -> None:
     # Columns 5 to 9 of 10 x 10: the outline runs through the middle of the border pixels.
     assert mask_path({"size": [10, 10], "counts": [50, 50]}, 10, 10).startswith("M")
     assert mask_path(None, 10, 10) == ""
+    # A circle of 400 corners in 640 px is drawn to 2 px: an arc of radius 200 and n corners lies 200 (1 - cos(pi / n))
+    # off its chords, 2 px for n = 22.
+    turn = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    circle = np.stack((320 + 200 * np.cos(turn), 240 + 200 * np.sin(turn)), axis=1)
+    path = mask_path([circle.ravel().tolist()], 640, 480)
+    assert 16 <= path.count("L") <= 64
+    points = np.array([point.split() for point in path[1:-1].split("L")], float)
+    assert np.hypot(*(points - (320, 240)).T) == pytest.approx(np.full(len(points), 200), abs=1)
     assert mask_path({"size": [10, 10], "counts": [100]}, 10, 10) == ""
 
 

@@ -1,5 +1,6 @@
 """Label errors planted on purpose: what becomes of the labels, which suspicions name them, and a run of the tool."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from planting import KINDS, Planted, plant, ranks
 from visionkit.diagnosis.findings import Finding
 from visionkit.diagnosis.geometry import overlap
 from visionkit.diagnosis.suspicion import find_suspicious
+from visionkit.errors import UsageError
 from visionkit.formats.coco import read_coco
 
 TOOL = Path(__file__).parents[2] / "tools" / "plant_label_errors"
@@ -55,6 +57,10 @@ def test_errors_of_each_kind_are_planted_in_turn() -> None:
     assert len(touched) == 9
     assert plant(coco, 9, seed=3) == (damaged, planted)
     assert plant(coco, 9, seed=4)[1] != planted
+    with pytest.raises(UsageError, match=r"^the split has 30 objects, 31 errors need one each; lower --count$"):
+        plant(coco, 31)
+    with pytest.raises(UsageError, match=r"^the data has one category, a label of another class needs two or more"):
+        plant({**coco, "categories": coco["categories"][:1]}, 1)
 
 
 def finding(code: str, image_id: int, annotation_id: int | None = None, box: Any = None) -> Finding:
@@ -91,12 +97,36 @@ def test_the_tool_on_tiny_data(tiny_data: Path, tiny_run: TinyRun, tmp_path: Pat
         assert sum(found for found, _ in turn["kinds"].values()) == turn["found"] > 0
         assert {total for _, total in turn["kinds"].values()} == {2}
     done = run(*options, "--write", tmp_path / "damaged")
-    assert done.stdout == f"{tmp_path / 'damaged' / 'dataset.yaml'}: 6 errors in train\n"
+    out = tmp_path / "damaged"
+    first, learn, ask = done.stdout.splitlines()
+    assert first == f"{out / 'dataset.yaml'}: 6 errors in train"
+    assert learn == f"visionkit finetune --data {out / 'dataset.yaml'} --out {out / 'run'}"
+    # The same errors are planted again, to be looked for.
+    words = f"--data {tiny_data} --split train --count 6 --seeds 0 --weights {out / 'run/best.safetensors'}"
+    assert ask == f"python tools/plant_label_errors {words}"
     train = json.loads((tmp_path / "damaged/train.json").read_text())
     whole = json.loads((tiny_data / "annotations/train.json").read_text())
     assert len(train["annotations"]) == len(whole["annotations"]) - 2
-    done = run("--data", tiny_data, "--split", "none", "--weights", tiny_run.result.best)
-    assert (done.returncode, done.stderr) == (1, f"error: {tiny_data} has no split none in COCO layout; name another\n")
+
+
+def test_what_the_tool_refuses_in_one_line(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = importlib.util.spec_from_file_location("plant_label_errors", TOOL / "__main__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    for arguments, code, words in (
+        (("--split", "none"), 1, f"{tiny_data} has no split none in COCO layout; name another"),
+        (("--write", str(tmp_path)), 2, f"{tmp_path} exists and nothing is overwritten; give another --write"),
+        (
+            ("--write", str(tmp_path / "new"), "--count", "99"),
+            2,
+            "the split has 5 objects, 99 errors need one each; lower",
+        ),
+    ):
+        assert tool.main(["--data", str(tiny_data), *arguments]) == code
+        assert capsys.readouterr().err.startswith(f"error: {words}")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,8 +1,8 @@
 """How many of the label errors planted in a dataset are among the suspicions of `visionkit doctor --weights`.
 
 `.venv/bin/python tools/plant_label_errors --data DIR --weights FILE` plants in val, whose images the model has not
-learnt from. With `--write OUT` it writes a dataset whose split is damaged instead, to train a model on: one that has
-learnt the very errors it is asked about.
+learnt from. With `--split train --write OUT` it writes a dataset whose train is damaged instead, and says the commands
+that train a model on it and then ask that model, which has learnt the very errors it is asked about.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from planting import KINDS, plant, ranks
 from visionkit.api.doctor import SUSPICIOUS_SHOWN
 from visionkit.api.evaluate import evaluate
 from visionkit.diagnosis.suspicion import find_suspicious
-from visionkit.errors import VisionkitError
+from visionkit.errors import UsageError, VisionkitError
 from visionkit.formats.coco import read_coco
 from visionkit.formats.coco_layouts import CocoSplit
 from visionkit.formats.coco_results import read_results
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--shown", type=int, default=SUSPICIOUS_SHOWN, help="suspicions looked at (%(default)s)")
     top.add_argument("--weights", help="the model that has its doubts")
     top.add_argument("--predictions", type=Path, help="or what it says of the split, a COCO results file")
-    top.add_argument("--write", type=Path, help="write the damaged dataset of the first seed here, and nothing else")
+    top.add_argument("--write", type=Path, help="write the damaged dataset of the first seed here, and ask nobody yet")
     top.add_argument("--json", action="store_true", help="print JSON instead of words")
     return top
 
@@ -96,9 +96,10 @@ def turn(
 
 
 def write(given: argparse.Namespace) -> str:
-    split = coco_split(given)
-    damaged, planted = plant(json.loads(split.annotations.read_text()), given.count, int(given.seeds.split(",")[0]))
-    out: Path = given.write
+    split, out, seed = coco_split(given), given.write, int(given.seeds.split(",")[0])
+    if out.exists():
+        raise UsageError(f"{out} exists and nothing is overwritten; give another --write")
+    damaged, planted = plant(json.loads(split.annotations.read_text()), given.count, seed)
     out.mkdir(parents=True)
     described = {}
     for name, files in find_layout(given.data).splits.items():
@@ -107,7 +108,14 @@ def write(given: argparse.Namespace) -> str:
             file.write_text(json.dumps(damaged) if name == given.split else files.annotations.read_text())
             described[name] = {"images": str(files.images.resolve()), "annotations": file.name}
     (out / "dataset.yaml").write_text(json.dumps(described, indent=1) + "\n")
-    return f"{out / 'dataset.yaml'}: {len(planted)} errors in {given.split}"
+    asked = f"--data {given.data} --split {given.split} --count {given.count} --seeds {seed}"
+    return "\n".join(
+        [
+            f"{out / 'dataset.yaml'}: {len(planted)} errors in {given.split}",
+            f"visionkit finetune --data {out / 'dataset.yaml'} --out {out / 'run'}",
+            f"python tools/plant_label_errors {asked} --weights {out / 'run' / 'best.safetensors'}",
+        ]
+    )
 
 
 def coco_split(given: argparse.Namespace) -> CocoSplit:

@@ -11,6 +11,7 @@ import numpy as np
 
 from visionkit.diagnosis.findings import Finding
 from visionkit.diagnosis.geometry import Box, overlap
+from visionkit.errors import UsageError
 
 Coco = dict[str, Any]
 Kind = Literal["other class", "missing", "shifted"]
@@ -37,11 +38,18 @@ def plant(coco: Coco, count: int, seed: int = 0) -> tuple[Coco, list[Planted]]:
 
     Args:
         coco: a parsed COCO file of two or more categories.
+
+    Raises:
+        UsageError: it has one category, or fewer objects than errors.
     """
+    if len(coco["categories"]) < 2:
+        raise UsageError("the data has one category, a label of another class needs two or more; name other data")
     damaged = copy.deepcopy(coco)
     random = np.random.default_rng(seed)
     sizes = {image["id"]: (image["width"], image["height"]) for image in damaged["images"]}
     rows = [row for row in damaged["annotations"] if not row.get("iscrowd")]
+    if len(rows) < count:
+        raise UsageError(f"the split has {len(rows)} objects, {count} errors need one each; lower --count")
     category_ids = [category["id"] for category in damaged["categories"]]
     planted, gone = [], set()
     for place, index in enumerate(random.permutation(len(rows))[:count].tolist()):

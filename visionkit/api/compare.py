@@ -72,7 +72,8 @@ def compare(
         threads: CPU threads; 0 leaves torch's choice.
 
     Raises:
-        UsageError: no ground truth is named, or two; the two hold out different images of a dataset without val.
+        UsageError: no ground truth is named, or two; one is no detector; the two hold out different images of a
+            dataset without val.
         CheckpointError, DataError: a file is missing or broken, or does not fit the ground truth.
     """
     check_task(task)
@@ -109,7 +110,14 @@ def _common_data(sides: tuple[_Side, _Side]) -> str:
 
 def _truth(side: _Side, data: str | Path, split: str, say: Callable[[str], None]) -> AnnotatedImages:
     """The images a side is judged on. What a dataset without val holds out depends on the seed of the run."""
-    seed = 0 if side.is_predictions else load_model(side.path).recipe.train.seed
+    seed = 0
+    if not side.is_predictions:
+        loaded = load_model(side.path)
+        seed = loaded.recipe.train.seed
+        if loaded.model.task != "detect":
+            raise UsageError(
+                f"{side.path} is no detector, a {loaded.name}, and compare judges detections; run evaluate on each"
+            )
     return read_split(find_dataset(data, say, seed), split)
 
 

@@ -12,7 +12,9 @@ from visionkit.counted import counted
 if TYPE_CHECKING:
     from visionkit.metrics.classification import ClassificationScores
     from visionkit.metrics.coco_map import CocoScores
+    from visionkit.metrics.errors import ErrorCost, ErrorKind
     from visionkit.metrics.mean_iou import SegmentationScores
+    from visionkit.metrics.operating_points import BestThresholds
     from visionkit.metrics.referee import RefereeVerdict
     from visionkit.metrics.score_calibration import FittedMap
     from visionkit.metrics.slices import SliceScore
@@ -43,6 +45,10 @@ def _print_coco(scores: CocoScores) -> None:
         typer.echo(f"{name:<{width}}  {numbers}  {row.objects:>7}")
     if scores.slices is not None:
         _print_slices(scores.slices)
+    if scores.errors is not None:
+        _print_errors(scores.errors)
+    if scores.thresholds is not None:
+        _print_thresholds(scores.thresholds)
     if scores.voc is not None:
         _print_voc(scores.voc)
     if scores.calibration is not None:
@@ -76,6 +82,24 @@ def _print_slices(slices: Mapping[str, Mapping[str, SliceScore]]) -> None:
             typer.echo(f"{'' if place else kind:<10}  {name:<{width}}  {numbers}")
 
 
+def _print_errors(errors: Mapping[ErrorKind, ErrorCost]) -> None:
+    width = max(map(len, errors))
+    typer.echo(f"\n{'mistakes':<{width}}    times  AP50 given back")
+    for kind, cost in errors.items():
+        gain = "n/a" if cost.gives_back is None else f"{cost.gives_back:+.4f}"
+        typer.echo(f"{kind:<{width}}  {cost.count:>7}  {gain:>15}")
+
+
+def _print_thresholds(thresholds: BestThresholds) -> None:
+    rows = {"all classes together": thresholds.all_classes, **thresholds.per_class}
+    width = max(map(len, rows))
+    typer.echo(f"\n{'best F1 of':<{width}}   score      F1  precision  recall")
+    for name, point in rows.items():
+        numbers = (None,) * 4 if point is None else (point.score, point.f1, point.precision, point.recall)
+        score, f1, precision, recall = map(_number, numbers)
+        typer.echo(f"{name:<{width}}  {score}  {f1}     {precision}  {recall}")
+
+
 def _print_voc(voc: VocScores) -> None:
     width = max(len(VOC_HEAD), *(len(name) for name in voc.per_class))
     typer.echo(f"\n{VOC_HEAD:<{width}}  11 points    area  objects")
@@ -91,7 +115,7 @@ def _print_calibration(fitted: FittedMap) -> None:
     )
 
 
-def _intervals(scores: CocoScores) -> str:
+def _intervals(scores: CocoScores | SegmentationScores) -> str:
     from visionkit.metrics.intervals import FEWEST_IMAGES
 
     if scores.images < FEWEST_IMAGES:
@@ -105,11 +129,17 @@ def _print_classification(scores: ClassificationScores) -> None:
     typer.echo(f"{counted(scores.images, 'picture')}, classified")
     for line in (("accuracy", "top5"), ("precision", "recall", "f1", "roc_auc")):
         typer.echo("  ".join(f"{name} {_number(getattr(scores, name))}" for name in line))
+    beta = "" if scores.beta is None else f"F{scores.beta:g}"
+    if beta:
+        typer.echo(f"{beta} {_number(scores.f_beta)}")
     width = max(5, *(len(name) for name in scores.per_class))
-    typer.echo(f"\n{'class':<{width}}  precision  recall      f1  roc_auc  pictures")
+    column = max(6, len(beta))
+    last = f"  {beta:>{column}}" if beta else ""
+    typer.echo(f"\n{'class':<{width}}  precision  recall      f1  roc_auc  pictures{last}")
     for name, row in scores.per_class.items():
         numbers = (_number(value) for value in (row.precision, row.recall, row.f1, row.roc_auc))
-        typer.echo("{:<{}}     {}  {}  {}   {}  {:>8}".format(name, width, *numbers, row.images))
+        last = f"  {_number(row.f_beta):>{column}}" if beta else ""
+        typer.echo("{:<{}}     {}  {}  {}   {}  {:>8}{}".format(name, width, *numbers, row.images, last))
     # A number for each class heads its column: names may be long.
     numbers_width = max(len(str(max(max(row) for row in scores.confusion))), len(str(len(scores.confusion))))
     head = "  ".join(f"{number:>{numbers_width}}" for number in range(1, len(scores.confusion) + 1))
@@ -123,6 +153,7 @@ def _print_segmentation(scores: SegmentationScores) -> None:
     typer.echo(f"{counted(scores.images, 'image')}, semantic maps")
     for line in (("mIoU", "boundary_iou", "frequency_weighted_iou"), ("pixel_accuracy", "mean_accuracy")):
         typer.echo("  ".join(f"{name} {_number(getattr(scores, name))}" for name in line))
+    typer.echo(_intervals(scores))
     width = max(5, *(len(name) for name in scores.per_class))
     typer.echo(f"\n{'class':<{width}}     IoU  accuracy  boundary IoU        pixels")
     for name, row in scores.per_class.items():

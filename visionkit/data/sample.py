@@ -11,7 +11,7 @@ between. What is promised about the truth:
   tell an occluded, multi-part or hollow shape exactly: compressed for objects, uncompressed for crowds, as in COCO.
 - A crowd is a dense cluster of one class under one annotation with `iscrowd` 1.
 - Semantic masks hold the label 0..K-1 of the visible object (crowds too) and K for background; 255 does not occur.
-  `classes.json` names these indices.
+  `classes.json` names these indices, as datasets of masks do.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _write_dataset(root: Path, recipe: dict[str, Any]) -> None:
     for split, count in recipe["images"].items():
         _write_json(root / "annotations" / f"{split}.json", _write_split(root, split, count, classes, recipe))
     names = [*(c.name for c in classes), "background"]
-    _write_json(root / "classes.json", [{"id": index, "name": name} for index, name in enumerate(names)])
+    _write_json(root / "classes.json", {"names": names, "ignore_index": 255})
     _write_json(root / "sample.json", recipe)
 
 

@@ -19,6 +19,7 @@ from visionkit.errors import DataError, UsageError
 from visionkit.formats.records import AnnotatedImages
 from visionkit.metrics.coco_columns import Task, check_task, detection_columns, truth_columns
 from visionkit.metrics.coco_precision import judge
+from visionkit.score_map import ScoreMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,9 @@ def detection_calibration(
     score: float = 0.0,
     bins: int = 10,
     task: Task = "bbox",
+    score_map: ScoreMap | None = None,
 ) -> Calibration:
-    """The reliability of the scores of detections.
+    """The reliability of the scores of detections, or of the confidences that a map makes of them.
 
     A model gives out far more detections with low scores than anybody looks at, and the error of all is mostly theirs;
     `score` leaves them out.
@@ -74,6 +76,7 @@ def detection_calibration(
         truth, detections, task: as `visionkit.metrics.coco_map.coco_scores` takes them.
         score: the lowest score that takes part.
         bins: into how many equal parts [0, 1] is cut.
+        score_map: of a calibrated model; then the bins, and what is promised, are of confidences.
 
     Raises:
         UsageError: an unknown task, or `bins` below 1.
@@ -82,7 +85,8 @@ def detection_calibration(
     if bins < 1:
         raise UsageError(f"bins must be at least 1, got {bins}; use 10")
     scores, is_right, _ = right_and_wrong(truth, detections, task)
-    return reliability(scores[scores >= score], is_right[scores >= score], bins)
+    scores, is_right = scores[scores >= score], is_right[scores >= score]
+    return reliability(scores if score_map is None else score_map(scores), is_right, bins)
 
 
 def right_and_wrong(

@@ -26,6 +26,7 @@ class ClassRow:
         precision: of the images called so, the share that are; None where no image is called so.
         recall: of the images that are, the share called so; None where there is none.
         f1: harmonic mean of the two; None where no image is or is called so.
+        f_beta: weighted harmonic mean of the two, likewise; None where no weight was given.
         roc_auc: probability that an image of the class scores higher for it than another, a tie counting half; None
             where all images are of the class, or none is.
         images: of the class.
@@ -38,6 +39,7 @@ class ClassRow:
     roc_auc: float | None
     images: int
     predicted: int
+    f_beta: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,10 @@ class ClassificationScores:
         images: N.
         accuracy: share of images whose class has the highest score.
         top5: share of images whose class is among the five with the highest scores; None where there are no more.
-        precision, recall, f1, roc_auc: means over the classes where they are defined.
+        precision, recall, f1, roc_auc, f_beta: means over the classes where they are defined.
         per_class: the scores by class name, in the order of labels.
         confusion: images by true label (rows) and predicted label (columns), K x K.
+        beta: how many times as much as precision recall counts in `f_beta`; None where it was not asked for.
     """
 
     images: int
@@ -62,6 +65,8 @@ class ClassificationScores:
     roc_auc: float | None
     per_class: Mapping[str, ClassRow]
     confusion: tuple[tuple[int, ...], ...]
+    beta: float | None = None
+    f_beta: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that `visionkit evaluate --json` prints; what is not defined is null."""
@@ -69,7 +74,7 @@ class ClassificationScores:
 
 
 def classification_scores(
-    labels: NDArray[np.int64], scores: NDArray[np.floating], classes: ClassTable
+    labels: NDArray[np.int64], scores: NDArray[np.floating], classes: ClassTable, beta: float | None = None
 ) -> ClassificationScores:
     """Judge a classifier.
 
@@ -78,6 +83,7 @@ def classification_scores(
     Args:
         labels: i64 [N], the truth, at least one image.
         scores: [N, K] of each image for each class.
+        beta: give F-beta too, in which recall counts so many times as much as precision; above 0.
 
     >>> scores = np.array([[0.7, 0.3], [0.6, 0.4], [0.2, 0.8]])
     >>> found = classification_scores(np.array([0, 1, 1]), scores, ClassTable((1, 2), ("cat", "dog")))
@@ -89,6 +95,7 @@ def classification_scores(
     assert size == len(classes)
     confusion = confusion_matrix(labels, scores.argmax(axis=1), size)
     precision, recall, f1 = precisions(confusion), recalls(confusion), f_beta(confusion)
+    weighted = np.full(size, np.nan) if beta is None else f_beta(confusion, beta)
     auc = np.array([roc_auc(labels == label, scores[:, label]) for label in range(size)])
     rows = {
         name: ClassRow(
@@ -98,6 +105,7 @@ def classification_scores(
             _defined(auc[label]),
             int(confusion[label].sum()),
             int(confusion[:, label].sum()),
+            _defined(weighted[label]),
         )
         for label, name in enumerate(classes.names)
     }
@@ -111,6 +119,8 @@ def classification_scores(
         roc_auc=_mean_defined(auc),
         per_class=rows,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
+        beta=beta,
+        f_beta=_mean_defined(weighted),
     )
 
 

@@ -18,8 +18,10 @@ from visionkit.formats.records import AnnotatedImages
 from visionkit.metrics.coco_columns import Found, Objects, Task, check_task, detection_columns, truth_columns
 from visionkit.metrics.coco_matching import overlapping_pairs
 from visionkit.metrics.coco_precision import IOU_THRESHOLDS, UNDEFINED, PrecisionRecall, judge, precision_and_recall
+from visionkit.metrics.errors import ErrorCost, ErrorKind
 from visionkit.metrics.intervals import Interval, ap_intervals
 from visionkit.metrics.matched_iou import mean_iou_of_matches
+from visionkit.metrics.operating_points import BestThresholds
 from visionkit.metrics.referee import RefereeVerdict
 from visionkit.metrics.score_calibration import FittedMap
 from visionkit.metrics.slices import SliceScore
@@ -32,7 +34,7 @@ AT_IOU_50, AT_IOU_75 = 0, 5
 ALL_AREAS, SMALL, MEDIUM, LARGE = range(4)
 BEST_1, BEST_10, BEST_100 = range(3)
 
-BESIDE = ("referee", "voc", "slices", "calibration")
+BESIDE = ("referee", "voc", "slices", "errors", "thresholds", "calibration")
 """What `CocoScores` may have beside COCO's numbers."""
 
 
@@ -75,6 +77,8 @@ class CocoScores:
         referee: what pycocotools says, see `visionkit.metrics.referee`; None where not asked, as all that follow.
         voc: PASCAL VOC's AP, see `visionkit.metrics.voc_map`.
         slices: AP by kind of object, see `visionkit.metrics.slices`.
+        errors: mistakes by kind and what each kind costs, see `visionkit.metrics.errors`.
+        thresholds: the scores of the best F1, see `visionkit.metrics.operating_points`.
         calibration: the map of scores that was fitted, see `visionkit.metrics.score_calibration`.
     """
 
@@ -98,6 +102,8 @@ class CocoScores:
     referee: RefereeVerdict | None = None
     voc: VocScores | None = None
     slices: Mapping[str, Mapping[str, SliceScore]] | None = None
+    errors: Mapping[ErrorKind, ErrorCost] | None = None
+    thresholds: BestThresholds | None = None
     calibration: FittedMap | None = None
 
     def to_json(self) -> dict[str, Any]:

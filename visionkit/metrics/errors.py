@@ -57,6 +57,14 @@ FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorCost:
+    """The mistakes of one kind: how many, and what they cost, as `ErrorSplit` has both."""
+
+    count: int
+    gives_back: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorSplit:
     """The mistakes of a set of detections.
 
@@ -77,6 +85,10 @@ class ErrorSplit:
     gives_back: Mapping[ErrorKind, float | None]
     detections: tuple[Verdict, ...]
     objects: tuple[Verdict, ...]
+
+    def costs(self) -> dict[ErrorKind, ErrorCost]:
+        """Both numbers of each kind."""
+        return {kind: ErrorCost(self.counts[kind], self.gives_back[kind]) for kind in KINDS}
 
 
 def error_split(truth: AnnotatedImages, detections: Sequence[Mapping[str, Any]], task: Task = "bbox") -> ErrorSplit:

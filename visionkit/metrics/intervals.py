@@ -44,10 +44,11 @@ def ap_intervals(
     if images < FEWEST_IMAGES:
         return {"AP": None, "AP50": None}
     ap, ap50 = resampled_ap(objects, judged, classes, image_counts(images, seed, resamples))
-    return {"AP": _interval(ap), "AP50": _interval(ap50)}
+    return {"AP": interval_of_draws(ap), "AP50": interval_of_draws(ap50)}
 
 
-def _interval(values: Floats) -> Interval | None:
+def interval_of_draws(values: Floats) -> Interval | None:
+    """The 95 % interval of what f64 [R] draws came to; NaN where one has nothing, None where none has anything."""
     defined = values[~np.isnan(values)]
     if not len(defined):
         return None

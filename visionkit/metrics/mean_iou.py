@@ -6,7 +6,7 @@ weighted IU); Cheng et al. 2021, Boundary IoU, section 4.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionkit.classes import ClassTable
+from visionkit.metrics.intervals import FEWEST_IMAGES, RESAMPLES, Interval, image_counts, interval_of_draws
 
 IGNORED = 255
 """The label of pixels that no one judges."""
@@ -58,6 +59,8 @@ class SegmentationScores:
         per_class: the scores by class name, in the order of labels.
         confusion: judged pixels by true class (rows) and predicted class (columns), K x (K + 1); the last column is
             what was given to no class.
+        interval95: the 95 % intervals of mIoU and pixel_accuracy by bootstrap over images, see
+            `visionkit.metrics.intervals`; None where not asked for, and each of them of few images.
     """
 
     images: int
@@ -68,6 +71,7 @@ class SegmentationScores:
     boundary_iou: float | None
     per_class: Mapping[str, SegmentationClassScores]
     confusion: tuple[tuple[int, ...], ...] = ()
+    interval95: Mapping[str, Interval | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that `visionkit evaluate --json` prints; what is not defined is null."""
@@ -75,11 +79,12 @@ class SegmentationScores:
 
 
 class MapCounts:
-    """Pixels counted over images as they come; nothing of an image is kept.
+    """Pixels counted over images as they come; of an image three numbers a class are kept at most.
 
     Args:
         classes: of the labels.
         boundaries: whether to count boundaries too, which takes several times as long as all else.
+        intervals: give 95 % intervals too.
 
     >>> counts = MapCounts(ClassTable((0, 1), ("road", "car")))
     >>> counts.add(np.array([[0, 0, 1, 255]], np.uint8), np.array([[0, 1, 1, 1]], np.uint8))
@@ -88,7 +93,7 @@ class MapCounts:
     (0.5, 0.6667)
     """
 
-    def __init__(self, classes: ClassTable, *, boundaries: bool = False) -> None:
+    def __init__(self, classes: ClassTable, *, boundaries: bool = False, intervals: bool = False) -> None:
         self.classes = classes
         self.boundaries = boundaries
         self.images = 0
@@ -96,6 +101,8 @@ class MapCounts:
         self.confusion = np.zeros((len(classes), len(classes) + 1), np.int64)
         # Of each class, boundary pixels that both have and that either has.
         self.boundary = np.zeros((len(classes), 2), np.int64)
+        # Of each image its right, true and predicted pixels by class, i64 [3, K].
+        self.of_images: list[NDArray[np.int64]] | None = [] if intervals else None
 
     def add(self, truth: Labels, predicted: Labels) -> None:
         """Count an image.
@@ -105,7 +112,10 @@ class MapCounts:
             predicted: u8 [H, W]; a label that is no class, such as `IGNORED`, is wrong wherever it is judged.
         """
         assert truth.shape == predicted.shape
-        self.confusion += map_confusion(truth, predicted, len(self.classes))
+        confusion = map_confusion(truth, predicted, len(self.classes))
+        self.confusion += confusion
+        if self.of_images is not None:
+            self.of_images.append(np.stack(_right_true_predicted(confusion)))
         if self.boundaries:
             self._add_boundaries(truth, predicted, truth != IGNORED)
         self.images += 1
@@ -122,9 +132,7 @@ class MapCounts:
 
     def scores(self) -> SegmentationScores:
         """Of all images that were added."""
-        right = np.diagonal(self.confusion)
-        true = self.confusion.sum(axis=1)
-        predicted = self.confusion.sum(axis=0)[:-1]
+        right, true, predicted = _right_true_predicted(self.confusion)
         iou = _shares(right, true + predicted - right)
         accuracy = _shares(right, true)
         boundary = _shares(*self.boundary.T)
@@ -147,7 +155,28 @@ class MapCounts:
             boundary_iou=_mean(boundary),
             per_class=per_class,
             confusion=tuple(tuple(row) for row in self.confusion.tolist()),
+            interval95=None if self.of_images is None else _intervals(self.of_images),
         )
+
+
+def _right_true_predicted(confusion: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+    """Of a confusion matrix [K, K + 1], pixels by class, i64 [K] each."""
+    return np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)[:-1]
+
+
+def _intervals(of_images: Sequence[NDArray[np.int64]]) -> dict[str, Interval | None]:
+    """Of mIoU and pixel accuracy, of the counts [3, K] of I images."""
+    if len(of_images) < FEWEST_IMAGES:
+        return {"mIoU": None, "pixel_accuracy": None}
+    table = np.stack(of_images).astype(np.float64)
+    drawn = np.tensordot(image_counts(len(table), seed=0, resamples=RESAMPLES).astype(np.float64), table, axes=1)
+    right, true, predicted = drawn.transpose(1, 0, 2)  # [R, K] each
+    iou = _shares(right, true + predicted - right)
+    defined = ~np.isnan(iou)
+    return {
+        "mIoU": interval_of_draws(_shares(np.where(defined, iou, 0).sum(axis=1), defined.sum(axis=1))),
+        "pixel_accuracy": interval_of_draws(_shares(right.sum(axis=1), true.sum(axis=1))),
+    }
 
 
 def map_confusion(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:

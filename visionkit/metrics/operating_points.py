@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionkit.formats.records import AnnotatedImages
-from visionkit.metrics.coco_columns import Task, check_task, detection_columns, truth_columns
+from visionkit.metrics.coco_columns import Integers, Task, check_task, detection_columns, truth_columns
 from visionkit.metrics.coco_precision import AREAS, judge
 
 Floats = NDArray[np.float64]
@@ -50,10 +50,47 @@ class OperatingCurve:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class BestThresholds:
+    """Where F1 is highest; None without a hit.
+
+    Args:
+        all_classes: of all detections and objects together.
+        per_class: by class name.
+    """
+
+    all_classes: OperatingPoint | None
+    per_class: Mapping[str, OperatingPoint | None]
+
+
+def best_thresholds(
+    truth: AnnotatedImages, detections: Sequence[Mapping[str, Any]], task: Task = "bbox"
+) -> BestThresholds:
+    """The score thresholds that serve best: one for all classes, and one for each.
+
+    They are chosen on these very images, and flatter a little: of others their F1 is lower.
+
+    Args, Raises: as `visionkit.metrics.coco_map.coco_scores`.
+    """
+    curves, pooled = curves_and_pooled(truth, detections, task)
+    return BestThresholds(pooled.best, {name: curve.best for name, curve in curves.items()})
+
+
 def operating_curves(
     truth: AnnotatedImages, detections: Sequence[Mapping[str, Any]], task: Task = "bbox"
 ) -> dict[str, OperatingCurve]:
     """The curve of each class, by name.
+
+    Args, Raises: as `visionkit.metrics.coco_map.coco_scores`.
+    """
+    return curves_and_pooled(truth, detections, task)[0]
+
+
+def curves_and_pooled(
+    truth: AnnotatedImages, detections: Sequence[Mapping[str, Any]], task: Task = "bbox"
+) -> tuple[dict[str, OperatingCurve], OperatingCurve]:
+    """The curve of each class, by name, and that of all detections and objects together, whose best score is the one
+    threshold for a model that is used with one.
 
     Args, Raises: as `visionkit.metrics.coco_map.coco_scores`.
     """
@@ -63,11 +100,14 @@ def operating_curves(
     hits, misses = (rows[0] for rows in judged.over_all_areas())
     real = ~objects.crowd & (objects.area <= AREAS[0, 1])
     counts = np.bincount(objects.label[real], minlength=len(truth.classes)).tolist()
-    curves = {}
-    for name, ranked, count in zip(truth.classes.names, judged.of_classes(len(truth.classes)), counts, strict=True):
+
+    def curve(ranked: Integers, count: int) -> OperatingCurve:
         counted = ranked[hits[ranked] | misses[ranked]]
-        curves[name] = _curve(judged.found.score[counted], hits[counted], count)
-    return curves
+        return _curve(judged.found.score[counted], hits[counted], count)
+
+    of_classes = zip(truth.classes.names, judged.of_classes(len(truth.classes)), counts, strict=True)
+    curves = {name: curve(ranked, count) for name, ranked, count in of_classes}
+    return curves, curve(np.argsort(-judged.found.score, kind="stable"), sum(counts))
 
 
 def _curve(scores: Floats, is_hit: NDArray[np.bool_], objects: int) -> OperatingCurve:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from visionkit.metrics.coco_columns import Task
 from visionkit.metrics.coco_map import CocoScores
 from visionkit.metrics.detection_confusion import NOTHING, DetectionConfusion, detection_confusion
 from visionkit.metrics.errors import ErrorSplit, error_split
-from visionkit.metrics.operating_points import operating_curves
+from visionkit.metrics.operating_points import OperatingCurve, curves_and_pooled
+from visionkit.metrics.referee import TWELVE
 from visionkit.metrics.slices import sliced_scores, slices_to_json
 from visionkit.report.outlines import mask_path
 from visionkit.report.thumbnails import Thumbnails
+from visionkit.score_map import ScoreMap
 
 SHOWN_SCORE = 0.25
 """Of detections with a lower score only the right ones are shown: nobody draws the others."""
 
 Rows = Sequence[Mapping[str, Any]]
-SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "mean_iou_matched")
+SCORES = (*TWELVE, "mean_iou_matched")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,13 @@ class Judgement:
 
 
 def detector_content(
-    title: str, truth: AnnotatedImages, rows: Rows, scores: CocoScores, task: Task = "bbox", facts: Sequence[str] = ()
+    title: str,
+    truth: AnnotatedImages,
+    rows: Rows,
+    scores: CocoScores,
+    task: Task = "bbox",
+    facts: Sequence[str] = (),
+    score_map: ScoreMap | None = None,
 ) -> dict[str, Any]:
     """The content of a report on detections.
 
@@ -42,13 +51,18 @@ def detector_content(
         title: what was judged.
         truth, rows, scores: the annotated images, COCO results on them, and what `coco_scores` made of these.
         facts: lines for below the title, such as the data and the command.
+        score_map: of a calibrated model, whose confidences are then held against its mistakes too.
 
     Images that cannot be read, or whose files are not known, come without a picture.
     """
     judgement = Judgement(error_split(truth, rows, task), detection_confusion(truth, rows, SHOWN_SCORE, task=task))
-    curves = operating_curves(truth, rows, task)
+    curves, pooled = curves_and_pooled(truth, rows, task)
+    verdicts = zip(rows, judgement.errors.detections, strict=True)
+    shown = Counter(verdict for row, verdict in verdicts if row["score"] >= SHOWN_SCORE)
     in_range = all(0 <= row["score"] <= 1 for row in rows)
-    calibration = detection_calibration(truth, rows, SHOWN_SCORE, task=task) if in_range else None
+    maps: dict[str, ScoreMap | None] = {"calibration": None}
+    if score_map is not None:
+        maps["calibrated"] = score_map
     return {
         "kind": "detections",
         "title": title,
@@ -68,20 +82,27 @@ def detector_content(
             }
             for name, row in scores.per_class.items()
         },
-        "curves": {
-            name: [[round(v, 4) for v in (p.score, p.precision, p.recall, p.f1)] for p in curve.points]
-            for name, curve in curves.items()
-        },
+        "curves": {name: _points(curve) for name, curve in curves.items()},
+        "pooled": {"points": _points(pooled), "best": None if pooled.best is None else asdict(pooled.best)},
         "errors": {
-            kind: {"count": count, "gives_back": judgement.errors.gives_back[kind]}
-            for kind, count in judgement.errors.counts.items()
+            kind: {**asdict(cost), "shown": cost.count if kind == "missed" else shown[kind]}
+            for kind, cost in judgement.errors.costs().items()
         },
         "confusion": judgement.confusion.counts.tolist(),
         "slices": slices_to_json(sliced_scores(truth, rows, task)),
-        "calibration": None if calibration is None else calibration.to_json(),
+        **{
+            name: detection_calibration(truth, rows, SHOWN_SCORE, task=task, score_map=one).to_json()
+            for name, one in maps.items()
+            if in_range
+        },
         "shown_score": SHOWN_SCORE,
         "images": _images(truth, rows, judgement, task),
     }
+
+
+def _points(curve: OperatingCurve) -> list[list[float]]:
+    """Score, precision, recall and F1 of each point."""
+    return [[round(v, 4) for v in (p.score, p.precision, p.recall, p.f1)] for p in curve.points]
 
 
 def _images(truth: AnnotatedImages, rows: Rows, judgement: Judgement, task: Task) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ const COLOURS = { truth: "var(--truth)", missed: "var(--missed)", right: "var(--
 // --- errors and slices -----------------------------------------------------------------------------------------------
 
 function showErrors() {
+  byId("errors-hint").textContent += ` Mistakes of any score are counted; those of ${data.shown_score} or more are shown.`;
   const most = Math.max(0.001, ...Object.values(data.errors).map((entry) => entry.gives_back ?? 0));
   for (const [mistake, entry] of Object.entries(data.errors)) {
     const width = `${(100 * Math.max(0, entry.gives_back ?? 0)) / most}%`;
@@ -17,9 +18,12 @@ function showErrors() {
     byId("errors").append(
       element("button", { type: "button", "data-kind": mistake, onclick: () => show({ mistake }) },
         element("span", {}, KINDS[mistake]), element("span", { class: "bar-back" }, front),
-        element("span", { class: "amount" }, `${entry.count} times, +${number(entry.gives_back, 3)} AP50`)));
+        element("span", { class: "amount" }, `${entry.count} times${shownOf(entry)}, ${gain(entry.gives_back)}`)));
   }
 }
+
+const gain = (value) => (value === null ? "AP50 not defined" : `${value < 0 ? "" : "+"}${number(value, 3)} AP50`);
+const shownOf = (entry) => (entry.shown === entry.count ? "" : ` (${entry.shown} shown)`);
 
 function showSlices() {
   const rows = Object.entries(data.slices).flatMap(([sliced, ofKind]) => Object.entries(ofKind).map(([name, row], place) =>
@@ -29,7 +33,7 @@ function showSlices() {
 
 // --- curves ----------------------------------------------------------------------------------------------------------
 
-const LEFT = 34, TOP = 10, WIDTH = 276, HEIGHT = 196;
+const LEFT = 34, TOP = 18, WIDTH = 276, HEIGHT = 188;
 const place = (x, y) => `${(LEFT + x * WIDTH).toFixed(1)},${(TOP + (1 - y) * HEIGHT).toFixed(1)}`;
 
 function axes(svg, across, up) {
@@ -42,7 +46,7 @@ function axes(svg, across, up) {
     svg.append(drawn("text", { x, y: TOP + HEIGHT + 12, "text-anchor": "middle" }, at));
   }
   svg.append(drawn("text", { x: LEFT + WIDTH / 2, y: TOP + HEIGHT + 26, "text-anchor": "middle" }, across));
-  svg.append(drawn("text", { x: LEFT + 4, y: TOP + 12 }, up));
+  svg.append(drawn("text", { x: LEFT, y: TOP - 6 }, up));
 }
 
 function line(svg, points, colour, name) {
@@ -50,10 +54,19 @@ function line(svg, points, colour, name) {
   const made = drawn("polyline", { class: "curve", points: points.map(([x, y]) => place(x, y)).join(" "), stroke: colour });
   made.append(drawn("title", {}, name));
   svg.append(made);
+  if (points.length === 1) dot(svg, points[0], colour, name);
 }
 
+function dot(svg, [x, y], colour, words) {
+  const [cx, cy] = place(x, y).split(",");
+  const made = drawn("circle", { cx, cy, r: 3.5, fill: colour });
+  made.append(drawn("title", {}, words));
+  svg.append(made);
+}
+
+/* The curves of a class, or with "" of all classes together. */
 function showCurves(name) {
-  const points = data.curves[name] ?? [];
+  const points = name === "" ? data.pooled.points : data.curves[name] ?? [];
   const pr = byId("curve-pr"), f1 = byId("curve-f1");
   axes(pr, "recall", "precision");
   line(pr, points.map(([, precision, recall]) => [recall, precision]), "var(--accent)", "precision");
@@ -61,13 +74,13 @@ function showCurves(name) {
   line(f1, points.map(([score, precision]) => [score, precision]), "var(--accent)", "precision");
   line(f1, points.map(([score, , recall]) => [score, recall]), "var(--wrong)", "recall");
   line(f1, points.map(([score, , , value]) => [score, value]), "var(--right)", "F1");
-  const best = data.per_class[name]?.best;
+  const best = name === "" ? data.pooled.best?.score : data.per_class[name]?.best;
   if (best !== null && best !== undefined) {
     const [x] = place(best, 0).split(",");
     f1.append(drawn("line", { x1: x, x2: x, y1: TOP, y2: TOP + HEIGHT, stroke: "var(--right)", "stroke-dasharray": "3 3" }));
   }
   byId("curve-hint").textContent = points.length
-    ? `Blue: precision, orange: recall, green: F1, best at a score of ${number(best, 3)}.` : "No detection and object to draw a curve from.";
+    ? `Blue: precision, orange: recall, green: F1, best at a score of ${number(best, 3)}.` : "There is no detection, or no object, to draw a curve from.";
 }
 
 function showCalibration() {
@@ -76,16 +89,27 @@ function showCalibration() {
     return;
   }
   const svg = byId("curve-calibration");
-  axes(svg, `score (expected calibration error ${number(data.calibration.ece, 3)})`, "share that is right");
-  line(svg, [[0, 0], [1, 1]], "var(--line)", "perfect");
-  line(svg, data.calibration.bins.filter((bin) => bin.detections).map((bin) => [bin.mean_score, bin.precision]), "var(--accent)", "measured");
+  const off = (found) => `expected calibration error ${number(found.ece, 3)}`;
+  axes(svg, `score (${off(data.calibration)})`, "share that is right");
+  line(svg, [[0, 0], [1, 1]], "var(--soft)", "perfect");
+  reliability(svg, data.calibration, "var(--accent)", "scores");
+  if (!data.calibrated) return;
+  reliability(svg, data.calibrated, "var(--right)", "confidences");
+  byId("calibration-hint").textContent = `Blue: its scores, green: the confidences of its calibration (${off(data.calibrated)}).`;
+}
+
+function reliability(svg, found, colour, what) {
+  const bins = found.bins.filter((bin) => bin.detections);
+  line(svg, bins.map((bin) => [bin.mean_score, bin.precision]), colour, what);
+  for (const bin of bins) dot(svg, [bin.mean_score, bin.precision], colour, `${bin.detections} with ${what} around ${number(bin.mean_score, 2)}: ${number(bin.precision, 2)} right`);
 }
 
 function prepareCurves() {
   const select = byId("curve-class");
+  select.append(element("option", { value: "" }, "all together"));
   for (const name of data.classes) select.append(element("option", { value: name }, name));
   select.addEventListener("change", () => showCurves(select.value));
-  if (data.classes.length) showCurves(data.classes[0]);
+  showCurves("");
   showCalibration();
 }
 
@@ -117,6 +141,7 @@ function picture(image, layers) {
     const box = drawn("rect", { class: `box ${role}`, x, y, width: w, height: h });
     box.append(drawn("title", {}, describe(entry)));
     svg.append(box);
+    entry.drawn = box;
   };
   if (layers.has("truth")) image.objects.forEach((entry) => draw(entry, roleOfObject(entry)));
   if (layers.has("found")) image.found.forEach((entry) => draw(entry, roleOfFound(entry)));
@@ -138,7 +163,7 @@ start({
   rows: [...data.classes, "background"],
   columns: [...data.classes, "missed"],
   confusionHint: `Rows are what is there, columns what was said with a score of ${data.shown_score} or more, matched at IoU 0.5.`,
-  cellWords: (count) => String(count),
+  cellWords: (count) => (count ? String(count) : ""),
   mistakes: KINDS,
   legend: [
     [COLOURS.truth, false, "object that was found"], [COLOURS.missed, true, "object that was not"], [COLOURS.right, false, "right"],
@@ -153,8 +178,8 @@ start({
   layers: { truth: "truth", found: "found" },
   pictures: (image, layers) => [picture(image, layers)],
   details: (image) => [
-    ...image.found.map((entry) => [COLOURS[roleOfFound(entry)], describe(entry)]),
-    ...missedIn(image).map((entry) => [COLOURS.missed, describe(entry)]),
+    ...image.found.map((entry) => [COLOURS[roleOfFound(entry)], describe(entry), entry]),
+    ...missedIn(image).map((entry) => [COLOURS.missed, describe(entry), entry]),
   ],
 });
 showErrors();

@@ -80,7 +80,7 @@ def map_content(
         "colours": [_hex(class_colour(label)) for label in range(len(truth.classes))],
         "wrong": _hex(WRONG),
         "scores": {name: getattr(scores, name) for name in SCORES},
-        "intervals": {},
+        "intervals": dict(scores.interval95 or {}),
         "per_class": {
             name: {"IoU": row.IoU, "accuracy": row.accuracy, "boundary_iou": row.boundary_iou, "pixels": row.pixels}
             for name, row in scores.per_class.items()

@@ -6,10 +6,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 FINEST = 160
 """Masks are looked at with at most so many cells a side."""
+FEW_POINTS = 24
+"""Polygons of no more are taken as they are."""
 
 
 def mask_path(segmentation: Any, width: int, height: int) -> str:
@@ -17,7 +20,8 @@ def mask_path(segmentation: Any, width: int, height: int) -> str:
     if not segmentation or not width or not height:
         return ""
     if isinstance(segmentation, list):
-        return "".join(_closed(np.asarray(polygon, np.float64).reshape(-1, 2)) for polygon in segmentation)
+        polygons = (np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in segmentation)
+        return "".join(_closed(_coarse(polygon, max(width, height) / FINEST / 2)) for polygon in polygons)
     rle = segmentation
     if isinstance(rle["counts"], list):
         rle = coco_mask.frPyObjects(rle, height, width)
@@ -29,6 +33,14 @@ def mask_path(segmentation: Any, width: int, height: int) -> str:
     scale = np.array([width / cells[0], height / cells[1]])
     # A contour runs through the middle of its pixels.
     return "".join(_closed((contour.reshape(-1, 2) + 0.5) * scale) for contour in contours if len(contour) > 2)
+
+
+def _coarse(points: NDArray[np.float64], by: float) -> NDArray[np.float64]:
+    """Fewer points [N, 2], off the line by at most so many pixels."""
+    if len(points) <= FEW_POINTS:
+        return points
+    fewer = cv2.approxPolyDP(points.astype(np.float32)[:, None], by, closed=True)[:, 0].astype(np.float64)
+    return fewer if len(fewer) > 2 else points
 
 
 def _closed(points: Any) -> str:

@@ -3,6 +3,7 @@
    maps - is the record that `start` is given; see the file of each kind. */
 const data = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 24;
+const MOST_CONFUSED = 100;
 const SVG = "http://www.w3.org/2000/svg";
 const state = { className: "", mistake: "", cell: null, shown: PAGE, at: -1, images: [] };
 let kind = null;
@@ -67,14 +68,30 @@ function showClasses() {
 
 // --- confusion -------------------------------------------------------------------------------------------------------
 
+/* The classes that are most often mistaken, where there are more than a page can hold cells of; in their order. */
+function confusedClasses() {
+  const classes = data.classes.map((_, label) => label);
+  if (classes.length <= MOST_CONFUSED) return classes;
+  const wrong = classes.map((label) =>
+    data.confusion.reduce((sum, counts, row) => sum + (row === label ? counts.reduce((all, count) => all + count, 0) - counts[label] : counts[label]), 0));
+  return classes.sort((a, b) => wrong[b] - wrong[a]).slice(0, MOST_CONFUSED).sort((a, b) => a - b);
+}
+
 function showConfusion() {
-  byId("confusion-hint").textContent = `${kind.confusionHint} Choose a cell to see its images.`;
+  const shown = confusedClasses(), classes = data.classes.length;
+  const some = shown.length < classes ? ` Of ${classes} classes these are the ${shown.length} that are most often mistaken.` : "";
+  byId("confusion-hint").textContent = `${kind.confusionHint} Choose a cell to see its images.${some}`;
   const table = byId("confusion");
+  // Behind the classes come background, what was missed, and the like.
+  const places = (names) => [...shown, ...[...names.keys()].slice(classes)];
+  const rows = places(kind.rows), columns = places(kind.columns);
   table.append(element("tr", {}, element("th", {}, ""),
-    ...kind.columns.map((name) => element("th", { scope: "col", title: name }, name))));
-  data.confusion.slice(0, kind.rows.length).forEach((counts, row) => {
+    ...columns.map((column) => element("th", { scope: "col", title: kind.columns[column] }, kind.columns[column]))));
+  rows.forEach((row) => {
+    const counts = data.confusion[row];
     const total = Math.max(1, counts.reduce((sum, count) => sum + count, 0));
-    const cells = counts.slice(0, kind.columns.length).map((count, column) => {
+    const cells = columns.map((column) => {
+      const count = counts[column];
       const label = `${cellName(row, column)}: ${count}`;
       const button = element("button", { type: "button", "aria-label": label, title: label, onclick: () => show({ cell: [row, column] }) },
         kind.cellWords(count, total));
@@ -143,7 +160,10 @@ function view(index) {
   const layers = new Set(Object.keys(kind.layers).filter((name) => byId(`show-${name}`).checked));
   byId("viewer-title").textContent = `${image.name} (${index + 1} of ${state.images.length})`;
   byId("viewer-picture").replaceChildren(...kind.pictures(image, layers));
-  byId("viewer-list").replaceChildren(...kind.details(image).map(([colour, words]) => element("li", {}, swatch(colour), words)));
+  byId("viewer-list").replaceChildren(...kind.details(image).map(([colour, words, entry]) => {
+    const light = (on) => () => entry?.drawn?.classList.toggle("lit", on);
+    return element("li", { onmouseenter: light(true), onmouseleave: light(false) }, swatch(colour), words);
+  }));
   byId("previous").disabled = index === 0;
   byId("next").disabled = index === state.images.length - 1;
   if (!byId("viewer").open) byId("viewer").showModal();
@@ -182,7 +202,8 @@ function prepareViewer() {
          mistakes: name -> words, for the filter; legend: [colour, dashed, words];
          chosen(images): those that `state` asks for, in their order; card(image): its small picture; words(image);
          layers: name -> words of what the viewer can hide; pictures(image, layers): its large ones;
-         details(image): [colour, words]; sections: ids of the sections that it has alone. */
+         details(image): [colour, words, entry], where an entry that was drawn is found by its `drawn`;
+         sections: ids of the sections that it has alone. */
 function start(record) {
   kind = record;
   for (const id of kind.sections) byId(id).hidden = false;
