@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from visionkit.classes import ClassTable
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
+from visionkit.metrics.coco_columns import detection_columns, truth_columns
 from visionkit.metrics.coco_map import CocoScores, coco_scores
+from visionkit.metrics.coco_precision import judge, precision_and_recall
 from visionkit.metrics.referee import TWELVE
 
 Rows = list[dict[str, Any]]
@@ -70,29 +73,49 @@ def pycocotools_scores(
     ground_truth: dict[str, Any], detections: Rows, task: str
 ) -> tuple[list[float | None], dict[str, list[float | None]]]:
     """The 12 numbers, and by class name AP, AP50, AP75 and AR100, of pycocotools used as its manual says."""
+    whole, of_class = _evaluated(ground_truth, detections, task)
+    stats = {name: _stats(evaluator) for name, evaluator in of_class.items()}
+    return _stats(whole), {name: [s[0], s[1], s[2], s[8]] for name, s in stats.items()}
+
+
+def _evaluated(ground_truth: dict[str, Any], detections: Rows, task: str) -> tuple[COCOeval, dict[str, COCOeval]]:
+    """Of all classes, and of each by its name."""
     truth = COCO()
     truth.dataset = copy.deepcopy(ground_truth)
     truth.createIndex()
     results = truth.loadRes(copy.deepcopy(detections))
 
-    def scores(category_ids: list[int]) -> list[float | None]:
-        evaluator = COCOeval(truth, results, task)
-        evaluator.params.catIds = category_ids
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-        return [None if value == -1 else value for value in evaluator.stats]
+    def evaluator(category_ids: list[int]) -> COCOeval:
+        made = COCOeval(truth, results, task)
+        made.params.catIds = category_ids
+        made.evaluate()
+        made.accumulate()
+        made.summarize()
+        return made
 
-    of_class = {category["name"]: scores([category["id"]]) for category in truth.cats.values()}
-    return scores(truth.getCatIds()), {name: [s[0], s[1], s[2], s[8]] for name, s in of_class.items()}
+    return evaluator(truth.getCatIds()), {c["name"]: evaluator([c["id"]]) for c in truth.cats.values()}
+
+
+def _stats(evaluator: COCOeval) -> list[float | None]:
+    return [None if value == -1 else value for value in evaluator.stats]
 
 
 def assert_equal_to_pycocotools(ground_truth: dict[str, Any], detections: Rows, task: str) -> CocoScores:
-    """Our scores, to the last bit those of pycocotools."""
-    scores = coco_scores(truth_of(ground_truth), detections, task)
-    expected, expected_per_class = pycocotools_scores(ground_truth, detections, task)
-    assert twelve(scores) == expected
-    assert {name: [c.AP, c.AP50, c.AP75, c.AR100] for name, c in scores.per_class.items()} == expected_per_class
+    """Our scores, to the last bit those of pycocotools, and so are all precisions and recalls they are made of."""
+    truth = truth_of(ground_truth)
+    scores = coco_scores(truth, detections, task)
+    whole, of_class = _evaluated(ground_truth, detections, task)
+    assert twelve(scores) == _stats(whole)
+    for name, evaluator in of_class.items():
+        ours, theirs = scores.per_class[name], _stats(evaluator)
+        own = [ours.AP, ours.AP50, ours.AP75, ours.AR100]
+        assert own == [*theirs[:3], theirs[8]]
+    objects = truth_columns(truth, task)
+    judged = judge(objects, detection_columns(truth, detections, task))
+    curves = precision_and_recall(objects, judged, len(truth.classes))
+    by_id = np.argsort(truth.classes.category_ids)  # theirs stand so, and have precisions at each limit of detections
+    assert (curves.precision[:, :, by_id] == whole.eval["precision"][..., -1]).all()
+    assert (curves.recall[:, by_id] == whole.eval["recall"]).all()
     return scores
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # importlib mode adds no folder to the path: this lets tests share `reference_data`, `command_line` and `tiny`.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -12,6 +13,10 @@ from command_line import CommandLine
 from tiny import TinyRun, tiny_settings, write_blocks
 
 from visionkit.result import Result, result_schema
+
+# Generated examples have no time of their own: machines are busy, and pytest's timeout ends what hangs.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session", autouse=True)

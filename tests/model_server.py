@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from visionkit.classes import ClassTable
 from visionkit.predict.backend import Raw, RawClasses, RawDetections, RawMap
 from visionkit.result import Task
+from visionkit.score_map import ScoreMap
 
 RED, BLUE, GREEN = (255, 0, 0), (0, 0, 255), (0, 255, 0)
 SIDE = 64
@@ -56,6 +57,7 @@ class BlockFinder:
     classes: ClassTable = field(default_factory=lambda: ClassTable((3, 8, 9), ("red block", "blue block", "shadow")))
     image_size: int = SIDE
     batches: list[int] = field(default_factory=list)
+    score_map: ScoreMap | None = None
     gate: threading.Event = field(default_factory=threading.Event)
     reached: threading.Event = field(default_factory=threading.Event)
 

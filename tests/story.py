@@ -74,8 +74,6 @@ def _my_scenes(folder: Path) -> None:
         for picture in (folder / "images").glob(f"{split}_*.jpg"):
             picture.rename(folder / "images" / split / picture.name)
     shutil.rmtree(folder / "annotations")
-    names = [row["name"] for row in json.loads((folder / "classes.json").read_text())]
-    (folder / "classes.json").write_text(json.dumps({"names": names}))
 
 
 def _flowers(folder: Path) -> None:

@@ -46,8 +46,8 @@ SPREAD_OF_YOLOV1 = 0.02
 
 
 def sure_model(head: str, **others: Any) -> tuple[Model, Recipe]:
-    """A model whose detections score all over 0 to 1."""
-    recipe = Recipe(**HEADS[head], imgsz=SIDE, **others)
+    """A model whose detections score all over 0 to 1; `others` are what its recipe says besides, or in place of it."""
+    recipe = Recipe(**{**HEADS[head], "imgsz": SIDE, **others})
     model = build_model(recipe, CLASSES).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

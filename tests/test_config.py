@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -173,7 +173,6 @@ def test_an_augment_file_is_read_strictly_and_stands_for_all_values(tmp_path: Pa
     )
 
 
-@settings(deadline=None)  # files on a busy machine
 @given(
     values=st.fixed_dictionaries(
         {"base": st.sampled_from(list(PRESETS))},

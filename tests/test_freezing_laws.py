@@ -187,7 +187,7 @@ def require_still(
             assert not (isinstance(module, (*NORMS, nn.Dropout)) and module.training)
 
 
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(network=st.sampled_from(NETWORKS), spec=st.sampled_from(SPECS), schedule=st.sampled_from(SCHEDULES))
 def test_law_frozen_is_frozen_and_thawed_learns(network: dict[str, Any], spec: str, schedule: str) -> None:
     holds(network, spec, schedule)

@@ -19,7 +19,7 @@ from visionkit.nn.activations import ACTIVATIONS, Maxout
 from visionkit.nn.initialise import INITIALISATIONS
 from visionkit.nn.norms import NORMS, SwitchableNorm2d
 from visionkit.ops.delta_losses import DELTA_LOSSES
-from visionkit.ops.losses import BOX_LOSSES, QUALITY_LOSSES, SCORE_LOSSES
+from visionkit.ops.losses import BOX_LOSSES, CLASS_LOSSES, QUALITY_LOSSES, SCORE_LOSSES
 from visionkit.transfer import transfer_weights
 from visionkit.types import Target
 
@@ -31,6 +31,7 @@ OPTIONS: dict[str, Any] = {
     "box_loss": "giou",
     "class_loss": "quality-focal",
 }
+OF_MASKS = {"mask_loss": "dice"}
 
 
 def modules(model: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
@@ -43,7 +44,7 @@ def test_every_name_is_an_object() -> None:
         (ActivationName, ACTIVATIONS),
         (InitName, INITIALISATIONS),
         (BoxLossName, DELTA_LOSSES),
-        (ClassLossName, SCORE_LOSSES),
+        (ClassLossName, {**SCORE_LOSSES, **CLASS_LOSSES}),
     ):
         assert get_args(names) == ("own", *objects)
 
@@ -110,13 +111,40 @@ def test_who_says_deltas_takes_a_loss_of_them_or_of_their_boxes(model: Any) -> N
 
 
 @pytest.mark.parametrize(
-    ("model", "own", "losses"), [("yolo", "bce", QUALITY_LOSSES), ("retinanet", "focal", SCORE_LOSSES)]
+    ("model", "own", "losses"),
+    [
+        ("yolo", "bce", QUALITY_LOSSES),
+        ("retinanet", "focal", SCORE_LOSSES),
+        ("classifier", "cross-entropy", CLASS_LOSSES),
+        *((f"{kind}-rcnn", "cross-entropy", CLASS_LOSSES) for kind in ("fast", "faster", "mask")),
+    ],
 )
 def test_the_loss_of_classes_is_the_one_that_is_named(model: Any, own: str, losses: Mapping[str, Any]) -> None:
     found = {name: losses_of(model=model, class_loss=name) for name in ("own", *losses)}
     assert found["own"] == found[own]
     assert len({of_name["class"] for of_name in found.values()}) == len(losses)
-    assert len({of_name["box"] for of_name in found.values()}) == 1
+    assert len({tuple(value for part, value in of_name.items() if part != "class") for of_name in found.values()}) == 1
+
+
+@pytest.mark.parametrize(("model", "own"), [("yolo-masks", "bce + dice"), ("mask-rcnn", "bce")])
+def test_the_losses_of_masks_are_those_that_are_named(model: Any, own: str) -> None:
+    said = ("own", own, "bce", "focal", "dice", "2*focal", "bce + 0.5*dice")
+    found = {sum_: losses_of(model=model, mask_loss=sum_) for sum_ in said}
+    parts = {sum_: sum(of[part] for part in ("mask", "focal", "dice") if part in of) for sum_, of in found.items()}
+    assert parts["own"] == parts[own]
+    assert parts["2*focal"] == pytest.approx(2 * parts["focal"])
+    assert parts["bce + 0.5*dice"] == pytest.approx(parts["bce"] + 0.5 * parts["dice"])
+    assert len({parts[name] for name in ("bce", "focal", "dice")}) == 3
+    assert len({of["box"] for of in found.values()}) == 1
+
+
+@pytest.mark.parametrize("model", ["yolo-masks", "mask-rcnn"])
+def test_a_loss_that_masks_do_not_have(model: Any) -> None:
+    with pytest.raises(ConfigError) as error:
+        build_model(Recipe(model=model, mask_loss="lovasz"), CLASSES)
+    assert str(error.value) == (
+        "mask_loss must be a sum of bce, focal, dice, each at most once, got 'lovasz'; for example bce + 0.5*dice"
+    )
 
 
 def test_a_file_remembers_the_options(tmp_path: Path) -> None:
@@ -174,26 +202,32 @@ def test_an_option_that_a_backbone_lacks(key: str, monkeypatch: pytest.MonkeyPat
     [
         ("yolov1", "box_loss"),
         ("yolov1", "class_loss"),
-        ("faster-rcnn", "class_loss"),
         ("classifier", "box_loss"),
         ("fcn8s", "class_loss"),
+        ("yolo", "mask_loss"),
     ],
 )
 def test_an_option_that_a_model_lacks(model: Any, option: str) -> None:
     assert model in MODELS
     with pytest.raises(ConfigError) as error:
-        build_model(Recipe.model_validate({"model": model, option: OPTIONS[option]}), CLASSES)
+        build_model(Recipe.model_validate({"model": model, option: {**OPTIONS, **OF_MASKS}[option]}), CLASSES)
     assert str(error.value) == f"model {model} has no option {option}; leave {option} at own"
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "choices"),
-    [("box_loss", "l1", "iou, giou, diou, ciou"), ("class_loss", "focal", "bce, quality-focal")],
+    ("model", "of", "option", "value", "choices"),
+    [
+        ("yolo", "yolo", "box_loss", "l1", "iou, giou, diou, ciou"),
+        ("yolo", "yolo", "class_loss", "focal", "bce, quality-focal"),
+        ("retinanet", "retinanet", "class_loss", "cross-entropy", "bce, quality-focal, focal, hinge"),
+        ("classifier", "classifier", "class_loss", "focal", "cross-entropy, softmax-focal"),
+        ("faster-rcnn", "the R-CNN head", "class_loss", "bce", "cross-entropy, softmax-focal"),
+    ],
 )
-def test_a_loss_that_yolo_cannot_learn_by(option: str, value: str, choices: str) -> None:
+def test_a_loss_that_a_model_cannot_learn_by(model: str, of: str, option: str, value: str, choices: str) -> None:
     with pytest.raises(ConfigError) as error:
-        build_model(Recipe.model_validate({option: value}), CLASSES)
-    assert str(error.value) == f"{option} of yolo must be one of {choices}, got {value}; choose one of these"
+        build_model(Recipe.model_validate({"model": model, option: value}), CLASSES)
+    assert str(error.value) == f"{option} of {of} must be one of {choices}, got {value}; choose one of these"
 
 
 @pytest.mark.parametrize(
@@ -211,7 +245,8 @@ def test_a_loss_that_yolo_cannot_learn_by(option: str, value: str, choices: str)
         ),
         (
             {"class_loss": "dice"},
-            "class_loss = 'dice': input should be 'own', 'bce', 'quality-focal', 'focal' or 'hinge'",
+            "class_loss = 'dice': input should be 'own', 'bce', 'quality-focal', 'focal', 'hinge', 'cross-entropy' or "
+            "'softmax-focal'",
         ),
         (
             {"train.optimizer": "lion"},

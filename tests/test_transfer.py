@@ -205,6 +205,29 @@ def test_another_backbone_is_refused_in_one_line_and_changes_nothing(file: Path,
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"norm": "group"}, "norm=own, not norm=group"),
+        ({"activation": "prelu"}, "activation=own, not activation=prelu"),
+        (
+            {"norm": "group", "activation": "maxout"},
+            "norm=own and activation=own, not norm=group and activation=maxout",
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", ["yolo", "classifier"])
+def test_other_parts_of_the_same_backbone_are_named(kind: Any, asked: dict[str, Any], words: str, file: Path) -> None:
+    recipe = Recipe(model=kind, **asked)
+    with pytest.raises(CheckpointError) as error:
+        transfer_weights(build_model(recipe, CLASSES), CLASSES, load_model(file), recipe)
+    of = "" if kind == "yolo" else "'s backbone"
+    assert str(error.value).startswith(f"{file} does not fit this model{of}: ")
+    assert str(error.value).endswith(
+        f"; it was trained with {words}: leave {' and '.join(asked)} out, or give --weights scratch"
+    )
+
+
 def test_a_tensor_that_the_model_does_not_have_is_a_mismatch_too(file: Path) -> None:
     source = load_model(file)
     source.model.head.extra = torch.nn.Conv2d(1, 1, 1)

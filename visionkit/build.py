@@ -119,11 +119,13 @@ def build_model(recipe: Recipe, classes: ClassTable) -> Model:
     asked = {
         "box_loss": recipe.box_loss,
         "class_loss": recipe.class_loss,
+        "mask_loss": recipe.mask_loss,
         "dropout": recipe.dropout,
         "label_smoothing": recipe.label_smoothing,
         "semantic_loss": recipe.semantic_loss,
         "auxiliary": recipe.auxiliary or None,
         "warp": recipe.warp,
+        "single_level": recipe.single_level or None,
     }
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: that would also seed the generators of all GPUs, which are not forked here.
@@ -157,7 +159,8 @@ def _options(make: Callable[..., nn.Module], name: str, asked: Mapping[str, Any]
     options = {key: value for key, value in asked.items() if value not in (None, "own")}
     for key in options:
         if key not in inspect.signature(make).parameters:
-            raise ConfigError(f"{name} has no option {key}; leave {key} at own")
+            default = Recipe.model_fields[key].default
+            raise ConfigError(f"{name} has no option {key}; leave {key} at {'false' if default is False else default}")
     return options
 
 

@@ -65,7 +65,7 @@ InitName = Literal["own", "xavier", "kaiming"]
 StrategyName = Literal["none", "auto", "head", "freeze", "full", "scratch"]
 ClassWeights = Literal["none", "median-frequency"]
 BoxLossName = Literal["own", "iou", "giou", "diou", "ciou", "l1", "smooth-l1", "mse"]
-ClassLossName = Literal["own", "bce", "quality-focal", "focal", "hinge"]
+ClassLossName = Literal["own", "bce", "quality-focal", "focal", "hinge", "cross-entropy", "softmax-focal"]
 
 
 def _one_or_several(specs: Any) -> Any:
@@ -172,6 +172,11 @@ class Recipe(BaseModel):
         description="the parts of the model: own, light ones, or those of a model that torchvision publishes weights "
         "of, by its name there, such as fasterrcnn_resnet50_fpn",
     )
+    single_level: bool = Field(
+        False,
+        description="of faster-rcnn, mask-rcnn and fast-rcnn: one map of the backbone, the coarsest of stride 16 or "
+        "less, in place of a feature pyramid",
+    )
     norm: NormName = Field(
         "own",
         description="normalisation of the backbone: its own (of a form the one its weights learnt under), batch, "
@@ -195,8 +200,13 @@ class Recipe(BaseModel):
     )
     class_loss: ClassLossName = Field(
         "own",
-        description="loss of classes, of yolo and retinanet: the model's own, bce or quality-focal; of retinanet also "
-        "focal or hinge",
+        description="loss of classes: the model's own; of yolo and retinanet bce or quality-focal, of retinanet also "
+        "focal or hinge; of a classifier and the R-CNN family cross-entropy or softmax-focal",
+    )
+    mask_loss: str = Field(
+        "own",
+        description="loss of objects' masks: the model's own (of mask-rcnn bce, of yolo-masks bce + dice), or a sum of "
+        "bce, focal and dice, such as bce + 0.5*dice",
     )
     dropout: Share = Field("own", description="of a classifier's last layer: its own, 0.2, or a share of channels")
     label_smoothing: Share = Field(
@@ -216,6 +226,10 @@ class Recipe(BaseModel):
     warp: Side = Field("own", description="side of the squares that rcnn warps regions to: its own, 96, or pixels")
     auxiliary: bool = Field(False, description="a second head on a segmenter's map before the last, to learn from")
     imgsz: int = Field(320, ge=32, le=4096, multiple_of=32, description="side of the square network input, pixels")
+    tile: int = Field(
+        0, ge=0, description="side of the overlapping tiles that larger images are seen in, pixels; 0 sees them whole"
+    )
+    overlap: float = Field(0.2, ge=0, le=0.9, description="share of a tile that neighbours have in common")
     augment: Augment = Field(
         DEFAULT_BASE, description="online augmentation: none, light, heavy, or settings by name on top of a base"
     )

@@ -13,12 +13,16 @@ from torch import Tensor
 
 from visionkit.build import LoadedModel, Model
 from visionkit.classes import ClassMatch, ClassTable, in_brackets, match_classes
+from visionkit.config import Recipe
 from visionkit.counted import counted
 from visionkit.errors import CheckpointError
 from visionkit.types import ClassRows
 
 BACKBONE = "backbone."
 """How the names of a backbone's tensors begin in every model."""
+
+PARTS_BY_NAME = ("norm", "activation")
+"""Settings that decide which tensors a backbone of a name has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,7 @@ def _class_words(match: ClassMatch) -> str:
     return words
 
 
-def transfer_weights(model: Model, classes: ClassTable, source: LoadedModel) -> Transfer:
+def transfer_weights(model: Model, classes: ClassTable, source: LoadedModel, recipe: Recipe | None = None) -> Transfer:
     """Load a trained model's tensors; of those with rows for each class, the rows of the classes both know by name.
 
     All other class rows keep their fresh start, whatever the order of the classes on either side. A model that extends
@@ -125,12 +129,13 @@ def transfer_weights(model: Model, classes: ClassTable, source: LoadedModel) -> 
 
     Args:
         model: for `classes`; changed in place, or not at all.
+        recipe: what it was built from, so that an error can say what of it does not fit.
 
     Raises:
         CheckpointError: a tensor is on one side only, or has another shape for another reason than its classes.
     """
     if not isinstance(model, type(source.model)):
-        return _transfer_backbone(model, classes, source)
+        return _transfer_backbone(model, classes, source, recipe)
     own, given = model.state_dict(), source.model.state_dict()
     rows = model.class_rows
     extends = type(model) is not type(source.model)
@@ -141,9 +146,10 @@ def transfer_weights(model: Model, classes: ClassTable, source: LoadedModel) -> 
         if name not in fresh and not _fits(name, own, given, rows, len(classes), len(source.classes))
     ]
     if unfit:
+        remedy = _remedy(source, recipe, f"model and backbone it was trained with, {source.name}")
         raise CheckpointError(
             f"{source.path} does not fit this model: {counted(len(unfit), 'tensor')} missing, unknown or of another "
-            f"shape, such as {unfit[0]}; use the model and backbone it was trained with, {source.name}"
+            f"shape, such as {unfit[0]}; {remedy}"
         )
     match = match_classes(classes, source.classes)
     ours, theirs = [label for label, _ in match.pairs], [label for _, label in match.pairs]
@@ -159,14 +165,15 @@ def transfer_weights(model: Model, classes: ClassTable, source: LoadedModel) -> 
     return Transfer(source.path, source.sha256, whole, tuple(rows), match, fresh=fresh)
 
 
-def _transfer_backbone(model: Model, classes: ClassTable, source: LoadedModel) -> Transfer:
+def _transfer_backbone(model: Model, classes: ClassTable, source: LoadedModel, recipe: Recipe | None) -> Transfer:
     own, given = model.state_dict(), source.model.state_dict()
     shared = [name for name in own | given if name.startswith(BACKBONE)]
     unfit = [name for name in shared if not _fits(name, own, given, {}, 0, 0)]
     if unfit:
+        remedy = _remedy(source, recipe, f"backbone it was trained with, {source.recipe.backbone}")
         raise CheckpointError(
             f"{source.path} does not fit this model's backbone: {counted(len(unfit), 'tensor')} missing, unknown or of "
-            f"another shape, such as {unfit[0]}; use the backbone it was trained with, {source.recipe.backbone}"
+            f"another shape, such as {unfit[0]}; {remedy}"
         )
     model.load_state_dict({**own, **{name: given[name] for name in shared}})
     return Transfer(
@@ -179,6 +186,20 @@ def _transfer_backbone(model: Model, classes: ClassTable, source: LoadedModel) -
         fresh=tuple(name for name in own if not name.startswith(BACKBONE)),
         unused=tuple(name for name in given if not name.startswith(BACKBONE)),
     )
+
+
+def _remedy(source: LoadedModel, recipe: Recipe | None, trained_with: str) -> str:
+    """What to do where tensors do not fit: where the backbone is the same, what of its parts differs; else to use what
+    the weights were trained with."""
+    own = source.recipe
+    if recipe is not None and recipe.backbone == own.backbone:
+        others = [name for name in PARTS_BY_NAME if getattr(recipe, name) != getattr(own, name)]
+        if others:
+            wanted = " and ".join(f"{name}={getattr(own, name)}" for name in others)
+            asked = " and ".join(f"{name}={getattr(recipe, name)}" for name in others)
+            left = " and ".join(others)
+            return f"it was trained with {wanted}, not {asked}: leave {left} out, or give --weights scratch"
+    return f"use the {trained_with}"
 
 
 def _fits(

@@ -166,6 +166,32 @@ def test_alone_it_scores_as_in_training(run: FinetuneResult, folders: Path) -> N
     assert other_batch.confusion == scores.confusion
 
 
+def test_f_beta_is_printed_where_it_is_asked_for(
+    run: FinetuneResult, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from visionkit.cli.score_tables import print_scores
+
+    scores = visionkit.evaluate(run.best, folders, beta=0.5)
+    print_scores(scores)
+    lines = capsys.readouterr().out.splitlines()
+    assert f"F0.5 {scores.f_beta:.4f}" in [" ".join(line.split()) for line in lines]
+    heads = next(line for line in lines if line.startswith("class "))
+    assert heads.split() == ["class", "precision", "recall", "f1", "roc_auc", "pictures", "F0.5"]
+    rows = [line for line in lines if line.split()[:1] in (["blue"], ["red"])]
+    assert [len(row) for row in rows] == [len(heads)] * 2
+    assert [row.split()[-1] for row in rows] == [f"{row.f_beta:.4f}" for row in scores.per_class.values()]
+
+
+def test_a_beta_that_means_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        visionkit.evaluate(tmp_path / "any.safetensors", tmp_path, beta=0)
+    assert str(error.value) == "beta must be above 0, got 0; 2 counts recall twice as much as precision"
+    path, recipe, table = tmp_path / "detector.safetensors", Recipe(imgsz=64), ClassTable((1, 2), NAMES)
+    save_model(path, build_model(recipe, table), table, recipe, {})
+    with pytest.raises(UsageError, match="is no classifier, and --beta is of the classes of pictures; leave it out"):
+        visionkit.evaluate(path, tmp_path, beta=2)
+
+
 def test_classes_meet_by_name_whatever_their_order(run: FinetuneResult, folders: Path, tmp_path: Path) -> None:
     source = load_model(run.best)
     model = source.model
@@ -232,10 +258,11 @@ def test_on_the_command_line(run: FinetuneResult, folders: Path, command_line: C
     assert lines[0] == "8 pictures, classified"
     assert lines[1].startswith("accuracy ")
     assert lines[1].endswith("top5    n/a")
-    confusion = json.loads(command_line("evaluate", "--weights", run.best, "--data", folders, "--json").stdout)[
-        "confusion"
-    ]
-    assert [line.split()[2:] for line in lines[-2:]] == [[str(count) for count in row] for row in confusion]
+    found = command_line("evaluate", "--weights", run.best, "--data", folders, "--beta", 2, "--json").json
+    assert [line.split()[2:] for line in lines[-2:]] == [[str(count) for count in row] for row in found["confusion"]]
+    assert (found["beta"], set(found["per_class"]["red"])) == (
+        2, {"precision", "recall", "f1", "f_beta", "roc_auc", "images", "predicted"}
+    )  # fmt: skip
     layers = command_line("layers", run.best)
     assert layers.code == 0
     assert "head.linear" in layers.stdout

@@ -2,6 +2,7 @@
 
 import json
 import os
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,19 @@ def test_there_and_back_the_records_are_equal(mixed: Path, to: str, tmp_path: Pa
         for file_name in (image["file_name"] for image in before["images"]):
             there, then = mixed / "images" / file_name, tmp_path / "back/images" / file_name
             assert then.samefile(there), "the same file, not a copy"
+
+
+@pytest.mark.parametrize(("first", "to"), list(permutations(FORMATS[1:], 2)))
+def test_from_any_format_to_any_other_and_back(mixed: Path, first: str, to: str, tmp_path: Path) -> None:
+    visionkit.convert(mixed, tmp_path / "first", to=first)
+    _, files = there_and_back(tmp_path / "first", to, tmp_path)
+    for split, back in files.items():
+        before = content(split)
+        assert back["images"] == before["images"]
+        held = [row for row in before["annotations"] if "yolo" not in (first, to) or not row["iscrowd"]]
+        assert without_masks(back["annotations"]) == without_masks(held)
+        if {first, to} == {"labelme", "cvat"}:
+            assert back["annotations"] == held
 
 
 @pytest.mark.parametrize("to", ["coco", "labelme", "cvat"])

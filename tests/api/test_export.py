@@ -7,23 +7,34 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
+from masks import write_masks
+from sure_models import CLASSES, pictures, sure_model
 from tiny import TinyRun
 
 import visionkit
 from visionkit.api import export as job
+from visionkit.build import load_model, save_calibrated, save_model
 from visionkit.errors import UsageError, VisionkitError
 from visionkit.exporting.onnx_file import write_onnx
+from visionkit.metrics.classification import ClassificationScores
+from visionkit.metrics.mean_iou import SegmentationScores
+from visionkit.predict.writers import save_picture
+from visionkit.score_map import ScoreMap, score_map_of
 
 ONNX = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")), reason="ONNX is not installed"
 )
 
 
+WORTH = ScoreMap("platt", scale=0.5, shift=-0.25)
+
+
 @pytest.fixture(scope="module")
 def weights(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy in a folder of its own: exports lie beside it."""
+    """A calibrated copy in a folder of its own: exports lie beside it."""
     path = tmp_path_factory.mktemp("weights") / "mine.safetensors"
-    shutil.copy(tiny_run.result.best, path)
+    save_calibrated(path, load_model(tiny_run.result.best), WORTH)
     return path
 
 
@@ -62,6 +73,10 @@ def test_the_graph_lies_beside_the_weights_and_scores_the_same(
     theirs = visionkit.load(exported.path, threads=1).detect(image)[0]
     assert len(theirs) == len(ours) > 0
     assert theirs.boxes == pytest.approx(ours.boxes, abs=0.01)
+    # And knows as well what a score is worth.
+    for found in (ours, theirs):
+        assert found.confidences == pytest.approx(WORTH(found.scores), abs=1e-6)
+    assert theirs.confidences == pytest.approx(ours.confidences, abs=1e-4)
 
 
 @ONNX
@@ -80,6 +95,41 @@ def test_without_data_it_is_compared_on_pictures_and_says_which(weights: Path, t
     assert 0 < rendered.certificate.facts["least_score"] < 0.05
     assert rendered.certificate.facts["detections_of_model"] > 0
     assert "No --data or --images given: comparing on pictures that visionkit renders, which are not real" in lines
+
+
+@ONNX
+def test_a_segmenter_has_the_mean_iou_of_both(tmp_path: Path) -> None:
+    model, recipe = sure_model("fcn8s", model="fcn32s", backbone="alexnet", imgsz=64)
+    save_model(tmp_path / "mine.safetensors", model, CLASSES, recipe, {})
+    # The masks have the labels 0, 1 and 2; classes are known by name, and not in this order.
+    data = write_masks(tmp_path / "data", {"val": 3}, names=("dog", "car", "cat"))
+    said = visionkit.export(tmp_path / "mine.safetensors", data=data, threads=1).certificate
+    scores = visionkit.evaluate(tmp_path / "mine.safetensors", data, amp=False, threads=1, workers=0)
+    assert isinstance(scores, SegmentationScores)
+    assert 0 < scores.mIoU < 1
+    assert said.metrics == {
+        "mIoU": (scores.mIoU, pytest.approx(scores.mIoU, abs=1e-4)),
+        "pixel_accuracy": (scores.pixel_accuracy, pytest.approx(scores.pixel_accuracy, abs=1e-4)),
+    }
+    assert (said.on, said.images, said.facts["pixels"]) == ("the val split of data", 3, 3 * 64 * 64)
+    assert said.passed
+    assert "mIoU " in said.table()
+
+
+@ONNX
+def test_a_classifier_has_the_accuracy_of_both(tmp_path: Path) -> None:
+    model, recipe = sure_model("classifier", imgsz=32)
+    with torch.no_grad():
+        model.get_submodule("head.linear").weight.mul_(300)  # so sure that most classes have a score of 0
+    save_model(tmp_path / "mine.safetensors", model, CLASSES, recipe, {})
+    for label, name in enumerate(("cat", "car", "dog")):
+        for i in range(3):
+            save_picture(tmp_path / "data" / "val" / name / f"{i}.png", pictures(1, 32, 32, seed=3 * label + i)[0])
+    said = visionkit.export(tmp_path / "mine.safetensors", data=tmp_path / "data", threads=1).certificate
+    scores = visionkit.evaluate(tmp_path / "mine.safetensors", tmp_path / "data", amp=False, threads=1, workers=0)
+    assert isinstance(scores, ClassificationScores)
+    assert said.metrics == {"accuracy": (scores.accuracy,) * 2, "f1": (scores.f1,) * 2}
+    assert (said.images, said.facts["other_best_class"], said.passed) == (9, 0, True)
 
 
 @ONNX
@@ -122,8 +172,6 @@ def test_a_graph_of_other_weights_is_found_out(
     weights: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong(model: object, card: object, path: Path) -> None:
-        from visionkit.build import load_model
-
         other = load_model(weights).model
         for name, parameter in other.named_parameters():
             if "side_predictors" in name:
@@ -157,10 +205,15 @@ def test_the_file_to_write_must_be_new_and_named_as_it_is(weights: Path, tmp_pat
     (tmp_path / "there.onnx").touch()
     (tmp_path / "b.certificate.json").touch()
     (tmp_path / "c.out-of-tolerance.onnx").touch()
+    (tmp_path / "d.out-of-tolerance.certificate.json").touch()
     for name, words in (
         ("there.onnx", f"{tmp_path}/there.onnx exists and nothing is overwritten; give another --out"),
         ("b.onnx", f"{tmp_path}/b.certificate.json exists and nothing is overwritten; give another --out"),
         ("c.onnx", f"{tmp_path}/c.out-of-tolerance.onnx exists and nothing is overwritten; give another --out"),
+        (
+            "d.onnx",
+            f"{tmp_path}/d.out-of-tolerance.certificate.json exists and nothing is overwritten; give another --out",
+        ),
         ("a.pt", f"{tmp_path}/a.pt is not named .onnx, as onnx files are; name it {tmp_path}/a.onnx"),
         ("no/a.onnx", f"folder {tmp_path}/no does not exist, the export is written to it; make it first"),
     ):
@@ -169,11 +222,36 @@ def test_the_file_to_write_must_be_new_and_named_as_it_is(weights: Path, tmp_pat
         assert str(error.value) == words
 
 
-def test_what_scores_are_worth_goes_along(weights: Path) -> None:
-    from visionkit.build import load_model
-    from visionkit.score_map import ScoreMap, score_map_of
+@ONNX
+@pytest.mark.usefixtures("quick")
+def test_of_two_exports_to_one_file_the_later_is_refused(
+    weights: Path, exported: job.Exported, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(model: object, card: object, path: Path) -> None:
+        shutil.copy(exported.path, path)
+        (tmp_path / "a.onnx").write_bytes(b"the other's")
 
+    monkeypatch.setattr(job, "write_onnx", late)
+    with pytest.raises(UsageError, match=r"a\.onnx exists and nothing is overwritten; give another --out"):
+        visionkit.export(weights, images=tiny_data / "images", out=tmp_path / "a.onnx", threads=1)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.onnx": b"the other's"}
+
+
+@ONNX
+def test_a_folder_that_cannot_be_written_to(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**where: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", full)
+    with pytest.raises(VisionkitError) as error:
+        visionkit.export(weights, out=tmp_path / "a.onnx")
+    assert str(error.value) == (
+        f"{tmp_path}/a.onnx cannot be written (No space left on device), results are saved there; free space or "
+        "choose another folder"
+    )
+
+
+def test_what_scores_are_worth_goes_along(weights: Path) -> None:
     loaded = load_model(weights)
-    assert "calibration" not in job.card_of(loaded)
-    calibrated = replace(loaded, score_map=ScoreMap("temperature", scale=0.5))
-    assert score_map_of(job.card_of(calibrated)) == calibrated.score_map
+    assert score_map_of(job.card_of(loaded)) == WORTH
+    assert "calibration" not in job.card_of(replace(loaded, score_map=None))

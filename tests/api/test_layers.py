@@ -95,3 +95,19 @@ def test_masks_are_counted_of_detections() -> None:
     assert found.masks == 100  # the most that there may be
     # 64 channels of 28 x 28 cells to a mask of each class.
     assert found.rows[-1].multiply_adds == 100 * 28 * 28 * 64 * 3
+
+
+def test_rcnn_is_told_by_a_region_of_an_image() -> None:
+    # Its backbone sees regions alone, each as a square of 96 px, whatever the image.
+    of_regions, of_images = layers("rcnn", imgsz=640, classes=3), layers("classifier", imgsz=96, classes=3)
+    assert (of_regions.name, of_regions.region, of_regions.regions) == ("rcnn/csp-light", 96, None)
+    backbone = [row for row in of_images.rows if row.name.startswith("backbone.")]
+    assert [(row.name, row.maps, row.multiply_adds) for row in of_regions.rows] == [
+        (row.name, row.maps, row.multiply_adds) for row in backbone
+    ]
+    assert of_regions.parameters == sum(row.parameters for row in backbone)
+    assert of_regions.rows[-1].share == 1
+    # 192 channels in quarters are 768 features: their mean and one scale; of each class an SVM of 769, regressors of
+    # 4 * 769, and 2 numbers that make a margin a probability.
+    assert of_regions.fitted == 768 + 1 + 3 * (769 + 4 * 769 + 2)
+    assert (of_images.region, of_images.fitted) == (None, 0)

@@ -55,13 +55,14 @@ def test_a_combination_that_a_model_refuses_is_not_allowed(monkeypatch: pytest.M
     def picky(backbone: nn.Module, classes: int) -> nn.Module:
         """Takes the light backbone only."""
         if not isinstance(backbone, CspLight):
-            raise UsageError("picky goes with csp-light only")
+            raise UsageError("picky goes with csp-light only; choose that")
         return nn.Linear(10, classes)
 
     monkeypatch.setattr(api, "MODELS", {"picky": picky})
     monkeypatch.setattr(api, "BACKBONES", {"csp-light": CspLight, "resnet18": BACKBONES["resnet18"]})
     (model,) = api.zoo().models
     assert model.parameters == {"csp-light": 10 * 80 + 80}
+    assert model.refused == {"resnet18": "picky goes with csp-light only"}
 
 
 def test_published_weights_are_listed_with_their_licence_and_where_they_come_from(
@@ -69,6 +70,7 @@ def test_published_weights_are_listed_with_their_licence_and_where_they_come_fro
 ) -> None:
     from visionkit.cli.models import models
 
+    monkeypatch.setenv("COLUMNS", "118")
     monkeypatch.setenv("VISIONKIT_CACHE", str(tmp_path))
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "vgg16-397923af.pth").touch()
@@ -95,6 +97,7 @@ def test_whole_models_are_listed_with_what_they_fit(
 ) -> None:
     from visionkit.cli.models import models
 
+    monkeypatch.setenv("COLUMNS", "118")
     monkeypatch.setenv("VISIONKIT_CACHE", str(tmp_path))
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "fcn_resnet50_coco-1167a1af.pth").touch()
@@ -156,3 +159,38 @@ def test_the_command_tells_all_of_it(
     assert "yolo/csp-light, 2 classes: cat, dog. AP 0.310, AP50 0.500, from its card. Licence: CC0." in text
     assert "csp-light 0.90 1.89 1.99 1.58" in text  # alone, yolo, yolo-masks, yolov1
     assert "lenet5 0.05 - -" in text  # its levels are too fine
+    # Why not, and those together that say the same.
+    assert "lenet5 yolo, yolo-masks: needs a backbone with maps of stride 8, 16, 32, but this one has 2, 4." in text
+    assert "lenet5 yolov1, fcn32s: needs a backbone with maps of stride 32, but this one has 2, 4." in text
+
+
+def test_every_pair_goes_together_or_says_why_not(zoo: api.Zoo) -> None:
+    for model in zoo.models:
+        assert {*model.parameters, *model.refused} == set(BACKBONES)
+        assert not set(model.parameters) & set(model.refused)
+    refused = {model.name: model.refused for model in zoo.models}
+    assert refused["yolov1"] == {
+        "lenet5": "model yolov1 needs a backbone with maps of stride 32, but this one has 2, 4"
+    }
+    assert refused["classifier"] == {}
+
+
+@pytest.mark.parametrize("columns", [60, 80, 118, 300])
+def test_no_line_is_wider_than_the_terminal_and_no_number_is_lost(
+    columns: int, zoo: api.Zoo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from visionkit.cli.models import models
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(api, "zoo", lambda: zoo)
+    models()
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= min(columns, 118)
+    # Of each table the heads, and the numbers of one backbone, in the order of the models whatever the width.
+    begun = next(i for i, line in enumerate(lines) if line.startswith("Which go together"))
+    tables = [line.split() for line in lines[begun:]]
+    heads = [words for words in tables if words and set(words) <= {"alone", *MODELS}]
+    assert [name for words in heads for name in words] == ["alone", *MODELS]
+    numbers = [word for words in tables if words[0] == "resnet18" for word in words[1:]]
+    assert numbers[0] == "11.18"
+    assert numbers[1:] == [f"{model.parameters['resnet18'] / 1e6:.2f}" for model in zoo.models]

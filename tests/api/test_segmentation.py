@@ -89,10 +89,14 @@ def test_what_only_detections_have_is_refused(run: FinetuneResult, data: Path, t
         ({"referee": True}, "--referee"),
         ({"voc": True}, "--voc"),
         ({"slices": True}, "--slices"),
+        ({"errors": True}, "--errors"),
+        ({"thresholds": True}, "--thresholds"),
         ({"calibrate": tmp_path / "new.safetensors"}, "--calibrate"),
     ):
         with pytest.raises(UsageError, match=f"is no detector, and {flag} is of detections; leave it out"):
             visionkit.evaluate(run.best, data, **options)
+    with pytest.raises(UsageError, match=r"is no detector, a fcn8s.*, and compare judges detections; run evaluate on"):
+        visionkit.compare(run.best, run.best, data=data)
 
 
 def test_pictures_show_truth_prediction_and_errors(run: FinetuneResult, data: Path, tmp_path: Path) -> None:

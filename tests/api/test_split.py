@@ -50,6 +50,24 @@ def test_the_format_stays(layout_name: str, tmp_path: Path) -> None:
     assert [len(read_split(layout, split).images) for split in layout.splits] == [2, 2]
 
 
+@pytest.mark.parametrize("to", ["voc", "labelme", "cvat"])
+def test_what_other_tools_drew_is_divided_as_it_is(to: str, mixed: Path, tmp_path: Path) -> None:
+    visionkit.convert(mixed, tmp_path / to, to=to)
+    written = visionkit.split(tmp_path / to, tmp_path / "out", val=0.25, test=0.25)
+    assert written.format == to
+    layout = find_layout(tmp_path / "out")
+    assert list(layout.splits) == ["train", "val", "test"]
+    images = [image for split in layout.splits for image in read_split(layout, split).images]
+    assert {i.id: i.file_name for i in images} == {
+        row["id"]: row["file_name"] for split in ("train", "val") for row in content(split)["images"]
+    }
+    assert {a.id: (i.id, a.category_id, list(a.bbox)) for i in images for a in i.annotations} == {
+        row["id"]: (row["image_id"], row["category_id"], row["bbox"])
+        for split in ("train", "val")
+        for row in content(split)["annotations"]
+    }
+
+
 def test_ids_of_two_splits_that_are_the_same(tmp_path: Path) -> None:
     said: list[str] = []
     data = LAYOUTS["plain COCO"][0](tmp_path / "data")  # images 1, 2, 3 and 1; objects 1, 2, 3 and 1

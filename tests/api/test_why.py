@@ -219,5 +219,3 @@ def test_a_model_that_is_no_detector(tiny_data: Path) -> None:
     assert str(error.value) == (
         "why is told of boxes, and this model's task is classify; leave out --why, or use a detector"
     )
-    with pytest.raises(UsageError, match="this model cannot be asked why, only detectors of one network can"):
-        require_explainable(torch.nn.Linear(1, 1))

@@ -80,6 +80,52 @@ def test_a_recipe_builds_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert model.eval()(torch.zeros(1, 3, 64, 64)).class_logits.shape == (1, 84, 2)  # 64 + 16 + 4 cells
 
 
+class ChannelsLast(StandIn):
+    """Says its maps with the channels behind, as timm's Swin transformers do."""
+
+    output_fmt = "NHWC"
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [level_map.movedim(1, -1) for level_map in super().forward(x)]
+
+
+def test_maps_whose_channels_are_last_come_in_the_usual_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_for_timm(monkeypatch, ChannelsLast)
+    maps = TimmFeatures("tiny_net")(torch.zeros(2, 3, 64, 32))
+    assert [tuple(m.shape) for m in maps] == [(2, 12, 8, 4), (2, 16, 4, 2), (2, 24, 2, 1)]
+
+
+class OfOneSize(StandIn):
+    """Takes images of the size it was made for, as timm's transformers do."""
+
+    def __init__(self, size: tuple[int, ...] = (3, 64, 64)) -> None:
+        super().__init__()
+        self.pretrained_cfg["input_size"] = size
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        if x.shape[-2:] != (64, 64):  # no assert, to whose words pytest would add its own
+            raise AssertionError(f"Input height ({x.shape[-2]}) doesn't match model (64).")
+        return super().forward(x)
+
+
+def test_a_network_for_one_size_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_for_timm(monkeypatch, OfOneSize)
+    network = TimmFeatures("tiny_net")
+    assert len(network(torch.zeros(1, 3, 64, 64))) == 3
+    with pytest.raises(UsageError) as error:
+        network(torch.zeros(1, 3, 96, 32))
+    assert str(error.value) == (
+        "timm/tiny_net takes images of 64x64 pixels alone, got 96x32; use --imgsz 64 --set grow_from=1, or a "
+        "convolutional network of timm's"
+    )
+    stand_in_for_timm(monkeypatch, lambda: OfOneSize(()))
+    with pytest.raises(UsageError) as error:
+        TimmFeatures("tiny_net")(torch.zeros(1, 3, 32, 32))
+    assert str(error.value) == (
+        "timm/tiny_net does not take images of 32x32 (Input height (32) doesn't match model (64).); use another"
+    )
+
+
 def fails() -> nn.Module:
     raise RuntimeError("features_only not implemented for Vision Transformer models.")
 
@@ -118,7 +164,7 @@ def test_without_timm_the_error_says_how_to_install_it(monkeypatch: pytest.Monke
     )
 
 
-@pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "convnext_atto"])
+@pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "convnext_atto", "hrnet_w18_small"])
 def test_timm_itself(name: str) -> None:
     pytest.importorskip("timm")
     network = TimmFeatures(name).eval()

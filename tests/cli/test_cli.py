@@ -522,7 +522,8 @@ def test_layers_shows_what_units_are_cost_and_see(command_line: CommandLine) -> 
         for line in lines
     )
     as_json = command_line(*options, "--json").json
-    assert as_json.keys() == {"model", "imgsz", "parameters", "multiply_adds", "regions", "freeze", "units"}
+    keys = ("model", "imgsz", "parameters", "multiply_adds", "regions", "region", "fitted", "freeze", "units")
+    assert tuple(as_json) == keys
     assert f"count the {as_json['regions']} of a black image" in " ".join(finished.stdout.split())
     stem = as_json["units"][0]
     assert stem == {
@@ -547,6 +548,7 @@ def test_layers_of_a_weights_file(command_line: CommandLine, tiny_run: TinyRun) 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["resnet18"], "name a model and give it as --backbone, such as classifier --backbone resnet18"),
         (["frcnn"], f"unknown model 'frcnn'; choose one of {', '.join(get_args(ModelName))}, or give a weights file"),
         (
             ["yolo", "--backbone", "vgg"],

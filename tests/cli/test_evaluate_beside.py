@@ -58,6 +58,26 @@ def test_vocs_ap_and_slices(command_line: CommandLine, predictions: tuple[object
     assert lines[-1].split()[1:] == [f"{said['voc'][name]:.4f}" for name in ("AP_11_point", "AP_area")]
 
 
+def test_mistakes_by_kind_and_best_thresholds(command_line: CommandLine, predictions: tuple[object, ...]) -> None:
+    finished = command_line("evaluate", *predictions, "--errors", "--thresholds")
+    assert finished.code == 0, finished.stderr
+    lines = finished.stdout.splitlines()
+    said = command_line("evaluate", *predictions, "--errors", "--thresholds", "--json").json
+    at = next(number for number, line in enumerate(lines) if line.startswith("mistakes "))
+    assert lines[at].split() == ["mistakes", "times", "AP50", "given", "back"]
+    told = {kind: (int(times), gain) for kind, times, gain in (line.split() for line in lines[at + 1 : at + 7])}
+    assert list(told) == ["class", "localisation", "both", "duplicate", "background", "missed"] == list(said["errors"])
+    for kind, cost in said["errors"].items():
+        gain = "n/a" if cost["gives_back"] is None else f"{cost['gives_back']:+.4f}"
+        assert told[kind] == (cost["count"], gain)
+    at = next(number for number, line in enumerate(lines) if line.startswith("best F1 of "))
+    names = ["all classes together", "red block", "blue block"]
+    best = [said["thresholds"]["all_classes"], *said["thresholds"]["per_class"].values()]
+    for name, point, line in zip(names, best, lines[at + 1 : at + 4], strict=True):
+        numbers = [f"{point[key]:.4f}" for key in ("score", "f1", "precision", "recall")]
+        assert line.split() == [*name.split(), *numbers]
+
+
 def test_a_calibrated_copy_says_confidences_and_changes_nothing_else(
     command_line: CommandLine, tiny_run: TinyRun, tmp_path: Path
 ) -> None:
@@ -77,7 +97,9 @@ def test_a_calibrated_copy_says_confidences_and_changes_nothing_else(
     assert all((tensors[name] == others[name]).all() for name in tensors)
 
     # Thresholds, order and AP go by scores, which are the same.
-    again = command_line("evaluate", "--weights", copy, *options, "--json").json
+    report = tmp_path / "report.html"
+    again = command_line("evaluate", "--weights", copy, *options, "--report", report, "--json").json
+    assert '"calibrated":{"ece":' in report.read_text()
     assert again == {name: value for name, value in finished.json.items() if name != "calibration"}
     images = data / "images"
     items = []
@@ -111,6 +133,7 @@ def test_what_is_refused_in_one_line(
         ((*model, "--calibrate", tmp_path / "model.pt"), "--calibrate writes a weights file, got "),
         ((*predictions, "--calibrate", tmp_path / "a.safetensors"), "--calibrate has no meaning with --predictions"),
         ((*model, "--why", "x.png", "--referee"), "--referee has no meaning with --why, which is about one image"),
+        ((*model, "--why", "x.png", "--errors"), "--errors has no meaning with --why, which is about one image"),
     ):
         finished = command_line("evaluate", *arguments)
         assert (finished.code, finished.stdout) == (2, "")

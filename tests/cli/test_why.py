@@ -90,7 +90,8 @@ def test_nothing_at_all() -> None:
 
 
 def row(step: str = "found", side: float = 10, **others: Any) -> dict[str, Any]:
-    stage = {"what": "anchors", "best_iou": 0.71, "best_iou_of": "anchors", "positives": {"8": 3}}
+    place = {"iou": 0.71, "stride": 8, "cell": [4, 5], "anchor_size": 64.0, "anchor_ratio": 0.5}
+    stage = {"what": "anchors", "best_iou": 0.71, "best_iou_of": "anchors", "positives": {"8": 3}, "places": [place]}
     return {
         "id": 1,
         "bbox": [0, 0, side, side],
@@ -121,7 +122,10 @@ def test_lost_objects_come_first_and_of_these_the_largest() -> None:
     numbers = [int(line.split()[0]) for line in lines[2:] if line[:4].strip().isdigit()]
     assert numbers == [4, 2, 1, 3]
     assert lines[2] == "   4 car  0 0 20 20: scored low, 0.90 at IoU 0.80"
-    assert lines[3] == "       3 anchors learn it (stride 8: 3); best IoU of anchors 0.71"
+    assert lines[3:5] == [
+        "       3 anchors learn it (stride 8: 3), the nearest: stride 8, cell 4,5, anchor of 64 px and ratio",
+        "         0.5; best IoU of anchors 0.71",
+    ]
 
 
 def test_of_many_objects_the_rest_is_counted() -> None:
@@ -139,6 +143,7 @@ def test_long_words_are_wrapped() -> None:
         "best_iou": 0.7,
         "best_iou_of": "anchors",
         "positives": {str(2**k): 100 for k in range(3, 12)},
+        "places": [TWO_STAGE],
     }
     lines = objects_table(document(row(assigned=[stage, stage], **{"from": TWO_STAGE}))).splitlines()
     assert max(map(len, lines)) <= WIDTH

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from visionkit.data.augment import keyed_generator
@@ -66,7 +66,6 @@ whole_box = st.tuples(corner, corner, corner, corner).map(
 )
 
 
-@settings(deadline=None)  # loops on a busy machine
 @given(boxes=st.lists(whole_box, max_size=4), covers=st.lists(whole_box, max_size=5))
 def test_visible_part_is_what_counting_pixels_finds(boxes, covers):
     visible, areas = visible_part(boxes_of(boxes), boxes_of(covers))

@@ -27,6 +27,8 @@ class Toy(nn.Module):
     """A linear layer behind a batch norm, whose running statistics each forward pass moves. `spoil(call)` is multiplied
     with the loss of each call, counted from 1; `spoil_gradient(call)` with the gradient alone."""
 
+    task = "detect"
+
     def __init__(
         self, spoil: Callable[[int], float] = lambda call: 1.0, gradient: Callable[[int], float] = lambda call: 1.0
     ) -> None:

@@ -42,6 +42,8 @@ def test_a_rest_that_nobody_disturbs_is_none_of_its_business() -> None:
 
 
 class Toy(nn.Module):
+    task = "detect"
+
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)

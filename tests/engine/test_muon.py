@@ -167,6 +167,24 @@ def test_a_parameter_without_gradient_stays() -> None:
     assert torch.equal(parameter, before)
 
 
+def test_its_state_has_the_form_of_torch_s_optimizers() -> None:
+    first, second = weight(2, 2), weight(2, 2)
+    muon = Muon([group(first, weight_decay=0.5), group(second, orthogonal=False)], lr=0.01)
+    (first.sum() + second.sum()).backward()
+    muon.step()
+    torchs = torch.optim.AdamW([{"params": [first]}, {"params": [second]}], lr=0.01)
+    said, known = muon.state_dict(), torchs.state_dict()
+    assert list(said) == list(known)
+    assert [group["params"] for group in said["param_groups"]] == [group["params"] for group in known["param_groups"]]
+    assert [group["lr"] for group in said["param_groups"]] == [0.01, 0.01]
+    assert {place: set(values) for place, values in said["state"].items()} == {
+        0: {"momentum"},
+        1: {"step", "exp_avg", "exp_avg_sq"},
+    }
+    muon.zero_grad()
+    assert first.grad is second.grad is None
+
+
 def test_goes_on_from_its_state() -> None:
     def model() -> nn.Sequential:
         torch.manual_seed(0)

@@ -91,7 +91,7 @@ def test_the_first_pattern_that_matches_decides_by_unit_or_by_parameter() -> Non
     }
 
 
-@hypothesis_settings(deadline=None, max_examples=50)
+@hypothesis_settings(max_examples=50)
 @given(
     patterns=st.lists(st.sampled_from(["*", "backbone*", "*.bias", "head", "*.weight", "backbone.stem"]), max_size=3),
     decay=st.sampled_from([1.0, 0.9]),

@@ -18,6 +18,8 @@ class Parabola(nn.Module):
     """Loss 50 (w - t)² with t 1 and -1 in turns: each step of plain gradient descent keeps (1 - 100 lr) of w - t, which
     grows from lr 0.02 on."""
 
+    task = "detect"
+
     def __init__(self, spoil: float = 1.0) -> None:
         super().__init__()
         self.w = nn.Parameter(torch.tensor([[3.0]]))

@@ -19,6 +19,8 @@ CLASSES = ClassTable((3, 17), ("car", "cat"))
 class Corner(nn.Module):
     """Finds one box an image, made of the colours of its first two pixels; nothing where these are black."""
 
+    task = "detect"
+
     def __init__(self) -> None:
         super().__init__()
         self.batch_norm = nn.BatchNorm2d(3)
@@ -100,6 +102,8 @@ def test_an_overlap_that_no_one_gives_is_the_model_s_own() -> None:
     asked: list[dict[str, Any]] = []
 
     class Asked(nn.Module):
+        task = "detect"
+
         def forward(self, images: Tensor) -> Tensor:
             return images
 

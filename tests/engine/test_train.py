@@ -1,6 +1,7 @@
 """The training loop on toy models: what happens, in which order, how far each step goes, and how it goes on."""
 
 import copy
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,8 @@ CPU = torch.device("cpu")
 
 class Toy(nn.Module):
     """Learns one number an image, its mean colour, without a norm; its loss is a mean over images."""
+
+    task = "detect"
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
@@ -181,6 +184,13 @@ def test_history_has_a_row_an_epoch_without_times() -> None:
     names = ["epoch", "step", "lr", "loss/far", "AP", "AP50", "AP75", "AR100", "mean_iou_matched"]
     assert [list(row) for row in told.rows] == [names] * 3
     assert [(row["epoch"], row["step"], row["AP"]) for row in told.rows] == [(1, 2, None), (2, 4, 0.2), (3, 6, 0.4)]
+
+
+def test_no_step_imports_torch_s_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It takes most of the time that importing torch takes, and nothing is compiled here.
+    for name in ("torch._dynamo", "torch._inductor"):
+        monkeypatch.setitem(sys.modules, name, None)  # any import of it now raises
+    assert run(TrainSettings(epochs=2)).saved[-1]["step"] == 4
 
 
 # How far a step goes --------------------------------------------------------------------------------------------------

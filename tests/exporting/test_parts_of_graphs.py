@@ -5,7 +5,7 @@ import torch
 from sure_models import CLASSES, SIDE, in_torch, pictures, sure_model
 
 from visionkit.exporting.decisions import best_of_images, best_rows, suppressed
-from visionkit.exporting.frames import anchors_on, cut, edges, rows_of
+from visionkit.exporting.frames import anchors_on, channels_first, cut, edges, rows_of
 from visionkit.exporting.one_stage import batch_masks
 from visionkit.exporting.onnx_file import graph_of
 from visionkit.exporting.parity import DetectionParity
@@ -143,3 +143,23 @@ def test_what_is_traced_decides_as_the_model_does(head: str) -> None:
     assert facts["smallest_iou"] > 0.999
     assert len(CLASSES) == 3
     assert images.shape[1] == SIDE
+
+
+@pytest.mark.parametrize("head", ["yolo", "yolo-masks", "faster-rcnn", "mask-rcnn"])
+@torch.no_grad()
+def test_a_bound_of_candidates_cuts_the_tail_alone(head: str) -> None:
+    """Models bound the pairs that enter suppression; graphs do not. What is left out scores less than all that enters,
+    and so removes none of them: what a model decides on is what its graph says first."""
+    model, _ = sure_model(head)
+    for name, weight in model.named_parameters():
+        if "class_predictors" in name:
+            weight.mul_(0.1)  # scores of exactly 1 have no order
+    images = torch.from_numpy(pictures(1))
+    outputs = model(channels_first(images))
+    (bounded,) = model.predict(outputs, score=0.05, iou=0.5, max_det=60, candidates=25)
+    boxes, scores, labels, *_ = graph_of(model)(images, torch.tensor([0.05]), torch.tensor([0.5]), torch.tensor([60]))
+    count = len(bounded.scores)
+    assert 0 < count < len(scores)
+    torch.testing.assert_close(scores[:count], bounded.scores, atol=1e-5, rtol=0)
+    torch.testing.assert_close(boxes[:count], bounded.boxes, atol=1e-2, rtol=0)
+    assert torch.equal(labels[:count], bounded.labels)

@@ -13,7 +13,7 @@ from visionkit.backbones.googlenet import GoogLeNet
 from visionkit.backbones.lenet import lenet5
 from visionkit.backbones.names import BackboneName
 from visionkit.build import BACKBONES
-from visionkit.errors import UsageError
+from visionkit.errors import ConfigError, UsageError
 from visionkit.models.classifier import AUXILIARY_WEIGHT, Classifier, ClassifierOutputs
 from visionkit.types import Level, Target, Unit
 
@@ -100,6 +100,18 @@ def test_smoothed_labels_by_hand() -> None:
     surer = model.loss(outputs_of([0.99, 0.01]), [of_class(0)]).total.item()
     assert best < loss
     assert best < surer  # to be too sure is a mistake
+
+
+def test_the_loss_is_the_one_that_is_named_and_smoothed_likewise() -> None:
+    # (1 - 3/4)² of the cross-entropy that 0.9 and 0.1 are asked for by.
+    model = Classifier(Pixels(), 2, label_smoothing=0.2, class_loss="softmax-focal")
+    loss = model.loss(outputs_of([0.75, 0.25]), [of_class(0)]).total.item()
+    assert loss == pytest.approx(-(0.9 * math.log(0.75) + 0.1 * math.log(0.25)) / 16)
+    with pytest.raises(ConfigError) as error:
+        Classifier(Pixels(), 2, class_loss="hinge")
+    assert str(error.value) == (
+        "class_loss of classifier must be one of cross-entropy, softmax-focal, got hinge; choose one of these"
+    )
 
 
 def test_the_loss_reaches_every_weight() -> None:

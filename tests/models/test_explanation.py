@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.outspoken import outspoken
+from visionkit import build
 from visionkit.backbones.csp_light import CspLight
 from visionkit.models.explanation import (
     BELOW_CONF,
@@ -27,6 +29,7 @@ from visionkit.models.explanation import (
 from visionkit.models.fast_rcnn import FastRcnn
 from visionkit.models.faster_rcnn import FasterRcnn
 from visionkit.models.mask_rcnn import MaskRcnn
+from visionkit.models.rcnn import Rcnn
 from visionkit.models.retinanet import RetinaNet
 from visionkit.models.roi_head import DELTA_WEIGHTS
 from visionkit.models.yolo import Yolo
@@ -168,10 +171,45 @@ def test_what_learns_is_counted_by_stride() -> None:
         boxes=BOXES,
         gt_boxes=torch.tensor([[0.0, 0, 10, 9], [50.0, 50, 60, 60]]),
         what="anchors",
+        facts={"number": torch.arange(4), "box": BOXES},
         overlapping="anchors",
     )
     assert assigned.positives.tolist() == [[1, 1], [0, 1]]
     assert assigned.best_iou.tolist() == [1, 0]
+    # Place 1 is object 0 exactly; places 2 and 3 meet theirs nowhere, and stand in their own order.
+    assert assigned.object.tolist() == [0, 1, 0]
+    assert assigned.iou.tolist() == [1, 0, 0]
+    assert assigned.facts["number"].tolist() == [1, 2, 3]
+    assert torch.equal(assigned.facts["box"], BOXES[1:])
+
+
+def test_of_a_place_with_several_boxes_the_one_that_overlaps_most_counts() -> None:
+    # Two boxes of each of two places: the second place learns the object, and its second box is it by 0.8.
+    truth = torch.tensor([[20.0, 20, 30, 30]])
+    assigned = assigned_by(
+        torch.tensor([0, 0]),
+        torch.tensor([0, 1]),
+        stride=torch.tensor([8, 8]),
+        strides=(8,),
+        boxes=torch.cat((BOXES[:2], BOXES[:1], BOXES[3:])),
+        gt_boxes=truth,
+        facts={},
+        what="cells",
+        overlapping="predicted boxes",
+    )
+    assert assigned.iou.tolist() == pytest.approx([0.8])
+    nowhere = assigned_by(
+        torch.zeros(0, dtype=torch.int64),
+        torch.zeros(0, dtype=torch.int64),
+        stride=torch.zeros(0),
+        strides=(8,),
+        boxes=torch.zeros(0, 4),
+        gt_boxes=truth,
+        facts={"box": torch.zeros(0, 4)},
+        what="proposals",
+        overlapping="proposals",
+    )
+    assert (nowhere.positives.tolist(), nowhere.best_iou.tolist(), len(nowhere.object)) == ([[0]], [0], 0)
 
 
 # Every model ----------------------------------------------------------------------------------------------------------
@@ -183,18 +221,8 @@ REGIONS = torch.tensor(
 
 
 def with_opinions(make: Callable[[], nn.Module]) -> nn.Module:
-    """A model whose random predictors speak up, so that hundreds of boxes survive and many overlap."""
     torch.manual_seed(0)
-    model = make().eval()
-    for name, parameter in model.named_parameters():
-        if "predictor" in name and parameter.ndim > 1:
-            nn.init.normal_(parameter, std=0.3)
-        elif "class_predictor" in name and not isinstance(model, YoloV1):
-            nn.init.zeros_(parameter)  # instead of a prior by which every class is rare
-    if isinstance(model, YoloV1):
-        assert model.head.box_predictors.bias is not None
-        model.head.box_predictors.bias.data.view(-1, 5)[:, 4] = 1.1  # instead of no object anywhere
-    return model
+    return outspoken(make())
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
@@ -205,7 +233,12 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "faster-rcnn": lambda: FasterRcnn(CspLight(), 3),
     "mask-rcnn": lambda: MaskRcnn(CspLight(), 3),
     "fast-rcnn": lambda: FastRcnn(CspLight(), 3),
+    "rcnn": lambda: Rcnn(CspLight(), 3, warp=32),
 }
+
+
+def test_these_are_all_detectors_that_there_are() -> None:
+    assert set(MODELS) == {name for name, kind in build.MODELS.items() if kind.task == "detect"}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -292,6 +325,12 @@ def test_what_learns_each_object(model: nn.Module) -> None:
         assert stage.positives.shape == (3, len(stage.strides))
         assert stage.positives[2].sum() == 0  # ignored
         assert ((stage.best_iou >= 0) & (stage.best_iou <= 1)).all()
+        # Each place that learns is named, with what it overlaps its object by.
+        assert stage.object.bincount(minlength=3).tolist() == stage.positives.sum(1).tolist()
+        assert (stage.iou[1:] <= stage.iou[:-1]).all()
+        assert (stage.iou <= stage.best_iou[stage.object] + 1e-6).all()
+        assert {"stride", "cell"} <= set(stage.facts) or {"proposal", "proposal_number"} <= set(stage.facts)
+        assert all(len(values) == len(stage.object) for values in stage.facts.values())
     assert stages[0].positives.sum() > 0
     assert all(stage.positives.shape[0] == stage.best_iou.shape[0] == 0 for stage in of_empty)
 
@@ -350,6 +389,10 @@ def test_an_anchor_is_that_of_its_box() -> None:
     ((anchors,), _) = model.assigned(outputs, TRUTH)  # type: ignore[operator]
     assert anchors.positives.sum() == (label == 1).sum()
     assert anchors.positives[1].sum() == ((label == 1) & (gt_index == 1)).sum()
+    # Those very anchors.
+    mine = {tuple(box) for box in anchors.facts["anchor"][anchors.object == 1].tolist()}
+    assert mine == {tuple(box) for box in outputs.anchors[(label == 1) & (gt_index == 1)].tolist()}
+    assert torch.allclose(anchors.iou, box_iou(anchors.facts["anchor"], TRUTH[0].boxes[anchors.object]))
 
 
 @pytest.mark.parametrize("name", ["faster-rcnn", "mask-rcnn"])
@@ -396,6 +439,24 @@ def test_a_region_of_nothing_is_too_small() -> None:
     told = explain(one, score=0.0, iou=0.5, max_det=300)
     assert (told.fates[4] == TOO_SMALL).all()  # REGIONS[4] has no side
     assert "objectness" not in one.of_boxes
+
+
+def test_a_score_of_rcnn_is_the_sigmoid_of_a_margin() -> None:
+    model = with_opinions(MODELS["rcnn"])
+    assert isinstance(model, Rcnn)
+    outputs = outputs_of(model)
+    (one, _) = model.candidates(outputs, score=0.0, most=300)
+    assert torch.equal(model.head.probabilities(one.of_pairs["margin"]), one.scores)
+    assert torch.equal(one.of_boxes["proposal"], REGIONS)
+    assert one.of_boxes["read_stride"].tolist() == [1] * 5  # of the image itself
+    told = explain(one, score=0.0, iou=0.5, max_det=300)
+    assert (told.fates[4] == TOO_SMALL).all()  # REGIONS[4] has no side
+    # From which proposals the way is learnt, from an IoU of 0.6 on: 0 and 1 overlap the first object by 2304 / 2500
+    # and 2208 / 2904, and proposal 2 the second one by 3364 / 4900.
+    ((proposals,), _) = model.assigned(outputs, TRUTH)
+    assert proposals.facts["proposal_number"].tolist() == [1, 2, 3]
+    assert proposals.object.tolist() == [0, 0, 1]
+    assert proposals.iou.tolist() == pytest.approx([2304 / 2500, 2208 / 2904, 3364 / 4900])
 
 
 def test_a_class_s_box_and_score_are_its_own() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from visionkit.backbones.csp_light import CspLight
 from visionkit.models.mask_head import MaskHead, MaskOutputs
 from visionkit.models.mask_rcnn import MaskRcnn
+from visionkit.nn.freeze import select_units
 from visionkit.types import Level, Target
 
 
@@ -85,6 +86,15 @@ def test_units_end_with_the_mask_head_and_hold_every_parameter(model: MaskRcnn) 
     in_units = [p for u in model.units for name in u.modules for p in model.get_submodule(name).parameters()]
     assert len(in_units) == len(set(in_units))
     assert set(in_units) == set(model.parameters())
+
+
+def test_all_but_head_leaves_both_heads_to_learn(model: MaskRcnn) -> None:
+    frozen = select_units(model.units, ["all-but-head"])
+    left = [unit.name for number, unit in enumerate(model.units) if number not in frozen]
+    assert left == [
+        *("head.tower", "head.class_predictor", "head.box_predictor"),
+        *("mask.tower", "mask.enlarge", "mask.predictor"),
+    ]
 
 
 def test_class_rows_fit_the_tensors(model: MaskRcnn) -> None:

@@ -1,6 +1,7 @@
 """R-CNN, the original: fitted on the regions of a few pictures, it finds what others show; and the awkward pictures."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -232,6 +233,22 @@ def test_awkward_truths_give_finite_weights(truth: list[Target], empty: bool) ->
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
     found = model.predict(model(given.images, proposals=given.proposals), score=0.0)
     assert all(one.scores.isfinite().all() and one.boxes.isfinite().all() for one in found)
+
+
+def test_images_of_mixed_sizes_give_finite_weights_and_are_fitted_as_what_they_show() -> None:
+    """A second batch is the first one, with noise behind each image: no region lies there."""
+    model, larger = fresh(2), fresh(2)
+    given = batch([0, 1])
+    wide = torch.randint(256, (2, 3, 96, 128), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    wide[..., :64, :64] = given.images
+    targets = [replace(truth, boxes=truth.boxes.clamp(max=40)) for truth in given.targets]
+    proposals = tuple(boxes.clamp(max=40) for boxes in given.proposals or ())
+    inside = replace(given, targets=tuple(targets), proposals=proposals)
+    model.fit([batch([2, 3]), inside])
+    larger.fit([batch([2, 3]), replace(inside, images=wide)])
+    for name, tensor in model.state_dict().items():
+        assert tensor.isfinite().all()
+        torch.testing.assert_close(larger.state_dict()[name], tensor, rtol=1e-3, atol=1e-3)
 
 
 def test_a_class_that_was_not_seen_is_not_found() -> None:

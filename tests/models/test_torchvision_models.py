@@ -1,6 +1,6 @@
-"""With torchvision's weights our detectors say what torchvision's say."""
+"""With torchvision's weights our detectors say what torchvision's say, of small pictures; of whole ones
+`test_torchvision_parity` asks them."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +11,10 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from tests.reference_data import reference_data
+from tests.torchvision_pairs import labels_of, torchvision_says, with_something_to_say
 from visionkit.errors import CheckpointError
 from visionkit.models.torchvision_models import TORCHVISION_MODELS, TorchvisionName
 from visionkit.models.torchvision_names import from_torchvision, our_name
@@ -26,7 +26,6 @@ LABELS = 8  # torchvision's, background counted
 SIDE = 160
 MEASURED = 3
 """Of the photos, so many decide the weights."""
-DEVIATIONS = {"cls_logits": 1.5, "cls_score": 1.5, "bbox_pred": 0.5, "bbox_reg": 0.5, "mask_fcn_logits": 2.0}
 
 
 def photos() -> tuple[Tensor, list[tuple[int, int]]]:
@@ -44,50 +43,6 @@ def photos() -> tuple[Tensor, list[tuple[int, int]]]:
     return images, sizes
 
 
-@torch.no_grad()
-def with_something_to_say(network: Any, x: Tensor, sizes: Sequence[tuple[int, int]]) -> Any:
-    """Random weights under which places, anchors and classes differ: norms measured on these images, and each number
-    predicted with mean 0 and the deviation of `DEVIATIONS` over places."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None
-            module.train()
-    network.backbone(x)
-    network.eval()
-    predictors = {name: m for name, m in network.named_modules() if name.rpartition(".")[2] in DEVIATIONS}
-    for name, predictor in predictors.items():
-        nn.init.normal_(predictor.weight, std=0.01)
-        predictor.register_forward_hook(lambda _, __, output, name=name: said[name].append(output))
-    for stage in ("rpn.", ""):  # regions follow from proposals
-        said: dict[str, list[Tensor]] = {name: [] for name in predictors}
-        torchvision_says(network, x, sizes)
-        for name, predictor in predictors.items():
-            if name.startswith(stage):
-                wanted = DEVIATIONS[name.rpartition(".")[2]] * (10 if name.endswith("box_predictor.bbox_pred") else 1)
-                everywhere = torch.cat([output.movedim(1, -1).flatten(0, -2) for output in said[name]])
-                deviation, mean = torch.std_mean(everywhere, 0)
-                predictor.bias.sub_(mean).mul_(wanted / deviation)
-                predictor.weight *= (wanted / deviation).view(-1, *[1] * (predictor.weight.ndim - 1))
-    return network
-
-
-@torch.no_grad()
-def torchvision_says(network: Any, x: Tensor, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:
-    """Detections of normalised images, without torchvision's own resizing."""
-    images = ImageList(x, list(sizes))
-    features = network.backbone(x)
-    if hasattr(network, "rpn"):
-        proposals, _ = network.rpn(images, features)
-        return network.roi_heads(features, proposals, images.image_sizes)[0]
-    maps = list(features.values())
-    outputs = network.head(maps)
-    per_cell = network.anchor_generator.num_anchors_per_location()[0]
-    counts = [per_cell * f.shape[2] * f.shape[3] for f in maps]
-    anchors = [list(a.split(counts)) for a in network.anchor_generator(images, maps)]
-    split = {name: list(value.split(counts, 1)) for name, value in outputs.items()}
-    return network.postprocess_detections(split, anchors, images.image_sizes)
-
-
 def detections(name: TorchvisionName) -> int:
     """At most so many an image."""
     return 25 if name.startswith("mask") else 300 if name.startswith("retinanet") else 100
@@ -101,14 +56,14 @@ def pair(name: TorchvisionName) -> tuple[Any, Any, Tensor, list[tuple[int, int]]
     """
     torch.manual_seed(1)
     images, sizes = photos()
-    labels = range(1, LABELS) if "rcnn" in name else range(LABELS)
+    labels = labels_of(name, LABELS)
     ours: Any = TORCHVISION_MODELS[name](len(labels)).eval()
     theirs = getattr(torchvision.models.detection, name)(weights=None, weights_backbone=None, num_classes=LABELS)
     if "rcnn_resnet50" in name:
         theirs.rpn._post_nms_top_n = {"training": 60, "testing": 60}
         theirs.roi_heads.detections_per_img = detections(name)
         ours.rpn.settings = replace(ours.rpn.settings, after_nms=(60, 60))
-    theirs = with_something_to_say(theirs, ours.normalize(images[:MEASURED]), sizes[:MEASURED])
+    theirs = with_something_to_say(theirs, [(ours.normalize(images[:MEASURED]), sizes[:MEASURED])])
     ours.load_state_dict(from_torchvision(theirs.state_dict(), labels))
     return theirs, ours, images, sizes
 
@@ -133,7 +88,7 @@ def test_same_boxes_in_the_same_order(name: TorchvisionName) -> None:
         outputs = ours(images, sizes)
         all_pairs = {"candidates": 100_000} if "rcnn" in name else {}
         found = ours.predict(outputs, max_det=detections(name), **all_pairs)
-    first_label = 1 if "rcnn" in name else 0
+    first_label = labels_of(name, LABELS)[0]
     # Nearly all that may be: enough of them survive suppression.
     counts = [len(one.scores) for one in found]
     assert sum(counts) >= 0.5 * len(sizes) * detections(name), counts

@@ -9,6 +9,8 @@ from torch import nn
 
 from visionkit.backbones.csp_light import CspLight
 from visionkit.nn.activations import ACTIVATIONS, Maxout
+from visionkit.nn.freeze import freeze
+from visionkit.types import Unit
 
 POINTS = [-4.0, -0.5, 0.0, 0.5, 8.0]
 
@@ -75,6 +77,14 @@ def test_rrelu_draws_the_same_slopes_from_the_same_seed() -> None:
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
     assert all(((-y >= 1 / 8) & (-y <= 1 / 3)).all() for y in drawn)
+
+
+def test_a_frozen_rrelu_has_the_mean_slope() -> None:
+    # Held still like dropout: what is drawn in a frozen unit would be noise that nothing learns from.
+    model = nn.Sequential(ACTIVATIONS["rrelu"](1), nn.Conv2d(1, 1, 1))
+    freeze(model, [Unit("act", ("0",)), Unit("head", ("1",))], [0])
+    y = model.train()[0](-torch.ones(1, 1, 1, 2))
+    assert y.flatten().tolist() == pytest.approx([-(1 / 8 + 1 / 3) / 2] * 2)
 
 
 # Maxout ---------------------------------------------------------------------------------------------------------------

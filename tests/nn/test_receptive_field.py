@@ -2,17 +2,19 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from types import ModuleType
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visionkit.backbones import convnext, resnet, vgg
 from visionkit.build import BACKBONES
 from visionkit.nn.activations import ACTIVATIONS
 from visionkit.nn.conv import ConvNormAct
 from visionkit.nn.fpn import FeaturePyramid
-from visionkit.nn.norms import NORMS
+from visionkit.nn.norms import NORMS, LayerNorm2d
 from visionkit.nn.pan import PathAggregation
 from visionkit.nn.receptive_field import Field, Seen, tracing
 from visionkit.nn.squeeze_excitation import SqueezeExcitation
@@ -146,30 +148,37 @@ def test_whole_networks_by_hand(name: str, pixels: int) -> None:
 # By gradients ---------------------------------------------------------------------------------------------------------
 
 
+PIXEL_BY_PIXEL = (nn.ReLU, nn.Hardswish, nn.SiLU, nn.GELU, nn.Tanh)
+
+
 def bare(network: nn.Module) -> nn.Module:
     """A copy in which every path from pixel to cell counts: means in place of weights and maxima, nothing else."""
     network = copy.deepcopy(network).double()
     for module in list(network.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.Conv2d):
+            if isinstance(child, (nn.Conv2d, nn.Linear)):
                 nn.init.constant_(child.weight, 1 / child.weight[0].numel())
                 if child.bias is not None:
                     nn.init.zeros_(child.bias)
             elif isinstance(child, nn.MaxPool2d):
                 setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding, child.ceil_mode))
-            elif isinstance(child, (nn.BatchNorm2d, nn.ReLU, nn.Hardswish, SqueezeExcitation)):
+            elif isinstance(child, (nn.BatchNorm2d, LayerNorm2d, *PIXEL_BY_PIXEL, SqueezeExcitation)):
                 setattr(module, name, nn.Identity())
+    for name, parameter in network.named_parameters():
+        if name.endswith("layer_scale"):
+            nn.init.ones_(parameter)
     return network
 
 
-def numerical_field(image: Tensor, rows: Tensor) -> int:
+def numerical_field(image: Tensor, rows: Tensor, period: int) -> int:
     """The most rows of the image that one of a map's middle rows sees. A strip is enough, kernels being square.
 
     Args:
         rows: f64 [H], sums over a map's rows, with gradients to the image.
+        period: after so many rows they are alike again: more than one where coarse maps were enlarged.
     """
     middle, widest = len(rows) // 2, 0
-    for row in range(middle, middle + 4):  # where coarse maps were enlarged neighbours differ: by fours at most here
+    for row in range(middle, middle + period):
         (gradient,) = torch.autograd.grad(rows[row], image, retain_graph=True)
         seen = gradient.abs().sum((0, 1, 3)).nonzero()
         assert len({0, image.shape[2] - 1} & set(seen.flatten().tolist())) == 0, "the strip is too short"
@@ -212,12 +221,33 @@ class Pyramid(nn.Module):
         return smooth
 
 
+def thin(module: ModuleType, make: Callable[[], nn.Module]) -> nn.Module:
+    """A network with an eighth of the channels that its paper gives it: of them no field depends."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "WIDTHS", tuple(width // 8 for width in module.WIDTHS))
+        return make()
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    **{name: BACKBONES[name] for name in ("resnet18", "vgg11", "googlenet", "nin", "csp-light")},
+    # Each family of the zoo.
+    **{name: BACKBONES[name] for name in ("lenet5", "alexnet", "nin", "googlenet", "csp-light")},
+    "vgg11": lambda: thin(vgg, BACKBONES["vgg11"]),
+    "resnet18": lambda: thin(resnet, BACKBONES["resnet18"]),
+    "resnet50": lambda: thin(resnet, BACKBONES["resnet50"]),
+    "dilated resnet50": lambda: thin(resnet, lambda: resnet.resnet50(dilated=2)),
+    "se-resnet50": lambda: without_gates(thin(resnet, BACKBONES["se-resnet50"])),
     "mobilenetv3-small": lambda: without_gates(BACKBONES["mobilenetv3-small"]()),
+    "efficientnet-b0": lambda: without_gates(BACKBONES["efficientnet-b0"]()),
+    "convnext-tiny": lambda: thin(convnext, BACKBONES["convnext-tiny"]),
     "path aggregation": WithNeck,
     "feature pyramid": Pyramid,
 }
+
+
+def test_no_family_is_left_out() -> None:
+    # A file each: inside one, networks differ in depth and width alone.
+    families = {make.__module__ for make in BACKBONES.values()}
+    assert families == {BACKBONES[name].__module__ for name in NETWORKS if name in BACKBONES}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -233,7 +263,7 @@ def test_arithmetic_equals_gradients(name: str) -> None:
         assert isinstance(seen, Field)
         assert not seen.whole
         assert level_map.shape[2] == height / seen.stride
-        assert numerical_field(image, level_map.sum((0, 1, 3))) == seen.pixels
+        assert numerical_field(image, level_map.sum((0, 1, 3)), len(seen.first)) == seen.pixels
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -203,7 +203,7 @@ def test_a_parameter_shared_with_a_unit_that_stays_frozen_waits_for_it() -> None
     assert model.blocks[1].conv.weight.requires_grad
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(epochs=st.lists(st.sampled_from([None, 0, 2, 3, 4]), min_size=4, max_size=4))
 def test_law_a_unit_moves_from_its_epoch_on_and_not_before(epochs: list[int | None]) -> None:
     """Each unit learns always (None), or is frozen to the end (0) or until an epoch."""

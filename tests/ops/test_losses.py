@@ -11,6 +11,7 @@ from torch import Tensor
 from visionkit.errors import ConfigError
 from visionkit.ops.losses import (
     BOX_LOSSES,
+    CLASS_LOSSES,
     LOSSES,
     NUMBER_LOSSES,
     QUALITY_LOSSES,
@@ -25,6 +26,7 @@ from visionkit.ops.losses import (
     named_loss,
     quality_focal_loss,
     smooth_l1_loss,
+    softmax_focal_loss,
 )
 
 
@@ -41,7 +43,7 @@ def boxes_around(centre: float, count: int, seed: int) -> Tensor:
 
 
 def test_every_loss_has_one_name() -> None:
-    names = "bce cross-entropy l1 smooth-l1 mse focal quality-focal dice iou giou diou ciou hinge"
+    names = "bce cross-entropy softmax-focal l1 smooth-l1 mse focal quality-focal dice iou giou diou ciou hinge"
     assert set(LOSSES) == set(names.split())
 
 
@@ -230,6 +232,29 @@ def test_cross_entropy_of_a_map_is_that_of_its_pixels_and_ignored_ones_take_no_g
     assert cross_entropy_loss(torch.full((1, 4, 3, 5), 1e4), labels[:1]).isfinite().all()
 
 
+def test_softmax_focal_by_hand() -> None:
+    # p is 1/8 and 5/8: (7/8)² and (3/8)² of what cross-entropy has.
+    logits = torch.tensor([1.0, 2, 5]).log().expand(3, 3)
+    loss = softmax_focal_loss(logits, torch.tensor([0, 2, 255]))
+    assert loss.tolist() == pytest.approx([49 / 64 * math.log(8), 9 / 64 * math.log(8 / 5), 0])
+    # The labels are smoothed in the cross-entropy, as above; how easy one is, is how sure of its label.
+    smoothed = softmax_focal_loss(logits[:1], torch.tensor([0]), label_smoothing=0.3).item()
+    assert smoothed == pytest.approx(49 / 64 * (0.8 * math.log(8) + 0.1 * math.log(4) + 0.1 * math.log(8 / 5)))
+
+
+def test_softmax_focal_without_focus_is_cross_entropy_and_ignores_as_it_does() -> None:
+    logits, labels = drawn(6, 4).requires_grad_(), torch.tensor([0, 1, 2, 3, 255, 255])
+    torch.testing.assert_close(softmax_focal_loss(logits, labels, gamma=0), cross_entropy_loss(logits, labels))
+    softmax_focal_loss(logits, labels).sum().backward()
+    assert logits.grad[:4].all(dim=1).all()
+    assert not logits.grad[4:].any()
+    sure = torch.tensor([[1e4, 0], [-1e4, 0]], requires_grad=True)
+    losses = softmax_focal_loss(sure, torch.tensor([0, 0]))
+    losses.sum().backward()
+    assert losses.tolist() == [0, 1e4]
+    assert sure.grad.isfinite().all()
+
+
 # Masks ----------------------------------------------------------------------------------------------------------------
 
 
@@ -251,7 +276,7 @@ def inputs(name: str, count: int = 4) -> tuple[Tensor, Tensor]:
     """Predictions f64 and targets that fit a loss."""
     if name in BOX_LOSSES:
         return boxes_around(0, count, 0), boxes_around(2, count, 1)
-    if name == "cross-entropy":
+    if name in CLASS_LOSSES:
         return drawn(count, 5), torch.arange(count) % 5
     return drawn(count, 5).sigmoid(), (drawn(count, 5, seed=1) > 0).double()
 

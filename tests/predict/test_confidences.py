@@ -1,12 +1,16 @@
 """Confidences beside scores: of a calibrated detector, and of nobody else."""
 
-from dataclasses import dataclass
+import csv
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from visionkit.classes import ClassTable
+from visionkit.cli.detect import result_table
+from visionkit.predict import drawing
 from visionkit.predict.backend import RawClasses, RawDetections
+from visionkit.predict.csv_writer import COLUMNS, csv_writer
 from visionkit.predict.detect import LoadedImage, detect_loaded
 from visionkit.predict.tiling import chosen_tiling
 from visionkit.score_map import ScoreMap
@@ -76,3 +80,51 @@ def test_who_was_not_calibrated_has_none(backend):
     found = result(backend)
     assert found.confidences is None
     assert all("confidence" not in item for item in found.to_json()["items"])
+
+
+# What people see ------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_has_a_column_of_percents():
+    lines = result_table(result(CalibratedBackend(score_map=HALVES))).splitlines()
+    assert [line.split()[:3] for line in lines[1:]] == [["cat", "0.90", "45%"], ["car", "0.50", "25%"]]
+    plain = result_table(result(Backend())).splitlines()
+    assert [line.replace("   45%", "").replace("   25%", "") for line in lines[1:]] == plain[1:]
+
+
+def test_a_label_says_it_where_there_is_room(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(drawing, "draw_label", lambda canvas, label, colour, letters: drawn.append(label.text))
+    found = result(CalibratedBackend(score_map=HALVES))
+    wide = replace(found, width=1280, height=640, boxes=found.boxes * 10)
+    drawing.draw(np.zeros((640, 1280, 3), np.uint8), wide)
+    assert sorted(drawn) == ["car 0.50 (25%)", "cat 0.90 (45%)"]
+    drawn.clear()
+    drawing.draw(np.zeros((640, 1280, 3), np.uint8), replace(wide, confidences=None))
+    assert sorted(drawn) == ["car 0.50", "cat 0.90"]
+    drawn.clear()
+    # In a picture too narrow for it the score stays: what thresholds go by.
+    drawing.draw(
+        np.zeros((400, 80, 3), np.uint8), replace(wide, width=80, height=400, boxes=found.boxes[:, [1, 0, 3, 2]])
+    )
+    assert set(drawn) <= {"car 0.50", "cat 0.90", "car", "cat"}
+    assert drawn
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_csv_has_a_last_column(tmp_path, calibrated):
+    found = result(CalibratedBackend(score_map=HALVES if calibrated else None))
+    nothing = result(CalibratedBackend(score_map=HALVES if calibrated else None), score=0.95)
+    with csv_writer(tmp_path) as add:
+        for number, one in enumerate((nothing, found), start=1):
+            add(one, number=number, name="n", pixels=np.zeros((64, 128, 3), np.uint8))
+    with (tmp_path / "detections.csv").open(encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == [*COLUMNS, *(["confidence"] if calibrated else [])]
+    assert [row[len(COLUMNS) :] for row in rows] == ([["0.45"], ["0.25"]] if calibrated else [[], []])
+
+
+def test_without_an_image_csv_is_a_header(tmp_path):
+    with csv_writer(tmp_path):
+        pass
+    assert (tmp_path / "detections.csv").read_text() == ",".join(COLUMNS) + "\n"

@@ -24,7 +24,7 @@ from visionkit.predict.drawing import draw, draw_map
 from visionkit.predict.map_comparison import WRONG, draw_map_comparison
 from visionkit.predict.maps import labels_in_pixels
 from visionkit.predict.mask_writer import COLUMNS, mask_writer
-from visionkit.predict.output_formats import DEFAULT_FORMATS, chosen_formats
+from visionkit.predict.output_formats import DEFAULT_FORMATS, FORMATS, chosen_formats
 from visionkit.result import Result
 
 TABLE = ClassTable((5, 7, 9), ("road", "car", "sky"))
@@ -128,6 +128,24 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "masks/classes.json").touch()
     with pytest.raises(UsageError, match=r"classes.json exists"), mask_writer(tmp_path) as add:
         add(result(), number=1, name="street", pixels=PIXELS)
+
+
+@pytest.mark.parametrize("name", [name for name, chosen in FORMATS.items() if "segment" in chosen.tasks])
+def test_an_interrupted_run_keeps_what_it_has(name: str, tmp_path: Path) -> None:
+    def contents() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def run() -> None:
+        with FORMATS[name].writer(tmp_path) as add:
+            add(result(), number=1, name="street", pixels=PIXELS)
+            now.update(contents())
+            raise KeyboardInterrupt
+
+    now: dict[Path, bytes] = {}
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert contents() == now
+    assert sum(map(len, now.values())) > 20
 
 
 def test_formats_are_those_of_the_task() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pictures import corners, encoded, four_corners
+from rtsp_server import rtsp_server
 from videos import frame, numbers, write_video
 from web_server import body, web_server
 
@@ -224,6 +225,23 @@ def test_a_stream_with_a_picture_that_is_too_large(server, monkeypatch):
         assert refusal(server.url("/cam")) == (
             f"{server.url('/cam')} sends a picture of more than 100 bytes; let it send smaller ones"
         )
+
+
+def test_a_camera_of_the_network():
+    """The newest of what comes is seen, and the last in any case."""
+    with rtsp_server([jpeg(i % 12) for i in range(60)]) as (url, asked):
+        pictures, broken = read(url)
+        seen = []
+        with pytest.raises(DataError, match=r"^rtsp://127\.0\.0\.1:\d+/live ceased after 60 frames, a live source"):
+            seen.extend(pictures)  # what came before it raises stays
+    moments = [moment for moment, _ in seen]
+    assert [moment.frame % 12 for moment in moments] == numbers(pixels for _, pixels in seen)
+    assert [moment.frame for moment in moments] == sorted({moment.frame for moment in moments})
+    assert moments[-1].frame == 59
+    assert all(moment.video.live for moment in moments)
+    assert (moments[-1].video.name, moments[-1].video.fps) == (url, 25)
+    assert broken == []
+    assert {"DESCRIBE", "SETUP", "PLAY"} <= set(asked)
 
 
 # Standard input -------------------------------------------------------------------------------------------------------

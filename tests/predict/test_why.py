@@ -167,12 +167,18 @@ def test_sources_in_words() -> None:
 
 
 def test_what_learns_an_object_in_words() -> None:
-    stage = {"what": "points", "best_iou": 0.5, "best_iou_of": "predicted boxes", "positives": {}}
+    stage = {"what": "points", "best_iou": 0.5, "best_iou_of": "predicted boxes", "positives": {}, "places": []}
     assert assigned_words(stage) == "no point learns it; best IoU of predicted boxes 0.50"
-    stage["positives"] = {"16": 1}
-    assert assigned_words(stage) == "1 point learns it (stride 16: 1); best IoU of predicted boxes 0.50"
+    stage |= {"positives": {"16": 1}, "places": [{"iou": 0.5, "stride": 16, "cell": [3, 0]}]}
+    assert (
+        assigned_words(stage)
+        == "1 point learns it (stride 16: 1): stride 16, cell 3,0; best IoU of predicted boxes 0.50"
+    )
     stage["positives"] = {"8": 2, "16": 1}
-    assert assigned_words(stage) == "3 points learn it (stride 8: 2, stride 16: 1); best IoU of predicted boxes 0.50"
+    assert assigned_words(stage) == (
+        "3 points learn it (stride 8: 2, stride 16: 1), the nearest: stride 16, cell 3,0; "
+        "best IoU of predicted boxes 0.50"
+    )
 
 
 def test_who_removed_a_box_in_words() -> None:

@@ -11,6 +11,8 @@ from model_server import BLUE, RED, BlockFinder, Client, blocks, png, serving
 from pictures import encoded
 from pycocotools import mask as coco_mask
 
+from visionkit.score_map import ScoreMap
+
 pytest.importorskip("uvicorn")
 
 PICTURE = blocks(((8, 16, 24, 40), RED), ((40, 8, 56, 32), BLUE))
@@ -112,6 +114,18 @@ def test_boxes_table_and_slider(page: Page) -> None:
     assert text(page, "#threshold-value") == "0.50"
     slide(page, 0.95)
     assert text(page, "#summary").startswith("No object, 3 more not shown; ")
+    assert page.errors == []
+
+
+def test_a_calibrated_models_scores_come_with_their_worth(page: Page) -> None:
+    scores = "[...document.querySelectorAll('#table tbody td:nth-child(2)')].map(cell => cell.textContent)"
+    choose_file(page, png(PICTURE))
+    assert page.evaluate(scores) == ["0.90", "0.40"]
+    with serving(BlockFinder(score_map=ScoreMap("isotonic", points=((0.0, 0.0), (1.0, 0.5))))) as calibrated:
+        page.open(calibrated.url + "/")
+        page.wait_for("document.getElementById('title').textContent === 'block finder'")
+        choose_file(page, png(PICTURE))
+        assert page.evaluate(scores) == ["0.90 (45 %)", "0.40 (20 %)"]
     assert page.errors == []
 
 

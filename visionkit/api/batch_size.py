@@ -15,6 +15,7 @@ from visionkit.choices import Choices
 from visionkit.data.collate import collate
 from visionkit.data.dataset import DetectionDataset
 from visionkit.data.growth import STRIDE
+from visionkit.data.tiles import TiledDataset
 from visionkit.data.views import EvaluationView
 from visionkit.engine.batch_size import LEAST, Fit, largest_batch, two_steps
 from visionkit.engine.distributed import TorchProcesses
@@ -80,10 +81,15 @@ def _worst_batches(run: Prepared) -> Callable[[int], Batch]:
 
 
 def _worst_index(run: Prepared) -> int:
-    """The image with most objects; of equals the largest, and of these the first."""
+    """The image with most objects; of equals the largest, and of these the first. One in tiles is there whole, too."""
     data = run.train_data
-    if not isinstance(data, DetectionDataset):
-        return 0  # one object a picture, or none: they are all alike
+    if isinstance(data, TiledDataset) and isinstance(data.images, DetectionDataset):
+        return data.whole(_most_objects(data.images))
+    # Else one object a picture, or none: they are all alike.
+    return _most_objects(data) if isinstance(data, DetectionDataset) else 0
+
+
+def _most_objects(data: DetectionDataset) -> int:
     image, *_ = data.objects()
     counts = np.bincount(image, minlength=len(data))
     pixels = data.sizes.astype(np.int64).prod(axis=1)

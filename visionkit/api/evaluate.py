@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,7 @@ def evaluate(
     batch: int | None = None,
     task: Task = "bbox",
     iou: float | None = None,
+    beta: float | None = None,
     proposals: str | Path | None = None,
     imgsz: int | None = None,
     tile: int | None = None,
@@ -68,6 +70,8 @@ def evaluate(
     referee: bool = False,
     voc: bool = False,
     slices: bool = False,
+    errors: bool = False,
+    thresholds: bool = False,
     calibrate: str | Path | None = None,
     skip_bad: bool = False,
     on_skip: Callable[[str], None] = lambda line: None,
@@ -89,6 +93,7 @@ def evaluate(
         data: dataset folder or YAML file; see `find_dataset`.
         task: what of detections is compared, boxes (`bbox`) or masks (`segm`).
         iou: of two detections of a class that overlap more, the better one is kept; the model's own where None.
+        beta: of a classifier alone: give F-beta too, in which recall counts so many times as much as precision.
         proposals: a file of them on the split, for a model that is fed by them; see `formats.proposals`.
         tile: side in pixels of the overlapping tiles that larger images are seen in, as `detect` sees them; whole where
             None.
@@ -105,6 +110,8 @@ def evaluate(
             that follow.
         voc: give PASCAL VOC's AP of boxes too, by 11 points and by area.
         slices: give AP by size, shape, crowding and position of objects too.
+        errors: give the mistakes by kind too, and the AP50 that each kind costs.
+        thresholds: give the score thresholds of the best F1 too, of each class and of all.
         calibrate: a new weights file, which gets the model and a map of its scores to the share of detections that are
             right, fitted on this split; `detect` then says each detection's confidence beside its score.
         skip_bad: leave items in error out of the data instead of refusing it.
@@ -115,8 +122,8 @@ def evaluate(
         CheckpointError, DataError: a file is missing or broken, or the model does not know each class of the data.
     """
     check_task(task)
-    _check_values(batch, iou)
-    beside = Beside(referee, voc, slices, None if report is None else Path(report))
+    _check_values(batch, iou, beta)
+    beside = Beside(referee, voc, slices, errors, thresholds, None if report is None else Path(report))
     _check_free(save_predictions, report, calibrate)
     tiling = chosen_tiling(tile, overlap)
     # Masks are asked of a model that says them.
@@ -128,6 +135,8 @@ def evaluate(
         )
     of_model = loaded.model.task
     _check_outputs(loaded, save_predictions, pictures, calibrate, beside)
+    if beta is not None and of_model != "classify":
+        raise UsageError(f"{loaded.path} is no classifier, and --beta is of the classes of pictures; leave it out")
     if tiling is not None:
         check_tiled(loaded)
     image_size = loaded.image_size(imgsz)
@@ -149,7 +158,8 @@ def evaluate(
     if of_model == "classify":
         labels, probabilities = classify_batches(model, loader, loaded.classes, device=where, amp=half, on_images=count)
         # known_classes made sure that each class of the data has one of the model's.
-        return classification_scores(labels, probabilities[:, [theirs for _, theirs in match.pairs]], truth.classes)
+        of_data = probabilities[:, [theirs for _, theirs in match.pairs]]
+        return classification_scores(labels, of_data, truth.classes, beta)
     tiled = tiling and tiled_results(
         loaded,
         truth,
@@ -167,7 +177,7 @@ def evaluate(
         maps = _with_labels_of_data(maps, match)
         if pictures is not None:
             maps = drawn_maps(Path(pictures), truth, maps, PICTURES)
-        return _score_maps(truth, maps, beside, title)
+        return score_maps(truth, maps, beside, title)
     rows = (
         tiled_rows(tiled)
         if tiled
@@ -178,7 +188,7 @@ def evaluate(
         write_results(Path(save_predictions), rows)
     if pictures is not None:
         draw_comparisons(Path(pictures), truth, rows, PICTURES)
-    scores = score_detections(truth, rows, task, beside, title)
+    scores = score_detections(truth, rows, task, replace(beside, score_map=loaded.score_map), title)
     return scores if calibrate is None else _calibrated(scores, truth, rows, loaded, Path(calibrate))
 
 
@@ -191,20 +201,22 @@ def _calibrated(
     return replace(scores, calibration=fitted)
 
 
-def _score_maps(
+def score_maps(
     truth: AnnotatedImages, maps: Iterator[NDArray[np.uint8]], beside: Beside, title: str
 ) -> SegmentationScores:
     """The scores of maps as they pass, and the report on them."""
     if beside.report is None:
-        return count_maps(maps, truth, boundaries=True)
+        return count_maps(maps, truth, boundaries=True, intervals=True)
     seen = SeenMaps(truth)
-    scores = count_maps(seen.passing(maps), truth, boundaries=True)
+    scores = count_maps(seen.passing(maps), truth, boundaries=True, intervals=True)
     report_maps(beside.report, title, truth, scores, seen)
     return scores
 
 
-def _check_values(batch: int | None, iou: float | None) -> None:
+def _check_values(batch: int | None, iou: float | None, beta: float | None) -> None:
     """Raises UsageError where one is out of range."""
+    if beta is not None and not 0 < beta < math.inf:
+        raise UsageError(f"beta must be above 0, got {beta:g}; 2 counts recall twice as much as precision")
     if batch is not None and batch < 1:
         raise UsageError(f"batch must be at least 1, got {batch}; use a larger value, or leave it out")
     if iou is not None and not 0 <= iou <= 1:
@@ -258,6 +270,8 @@ def evaluate_predictions(
     referee: bool = False,
     voc: bool = False,
     slices: bool = False,
+    errors: bool = False,
+    thresholds: bool = False,
     skip_bad: bool = False,
     on_skip: Callable[[str], None] = lambda line: None,
 ) -> CocoScores:
@@ -265,7 +279,7 @@ def evaluate_predictions(
 
     Args:
         report: an HTML file, as `evaluate` writes it; `images`: the folder that its pictures are taken from.
-        referee, voc, slices: as for `evaluate`.
+        referee, voc, slices, errors, thresholds: as for `evaluate`.
         skip_bad: leave items in error out of both, and so predictions on images that were left out, instead of
             refusing the files.
         on_skip: told those items, a line each.
@@ -280,7 +294,7 @@ def evaluate_predictions(
     for line in truth.left_out:
         on_skip(line)
     rows = read_results(Path(predictions), truth, on_skip if skip_bad else None)
-    beside = Beside(referee, voc, slices, None if report is None else Path(report))
+    beside = Beside(referee, voc, slices, errors, thresholds, None if report is None else Path(report))
     return score_detections(truth, rows, task, beside, f"{Path(predictions).name} on {truth.source.name}", images)
 
 

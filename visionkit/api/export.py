@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,8 +27,10 @@ from visionkit.exporting.int8 import write_int8
 from visionkit.exporting.onnx_file import about, check_exportable, check_packages, write_onnx
 from visionkit.exporting.openvino_file import check_openvino, write_openvino
 from visionkit.exporting.parity import FP32, INT8, LEAST_SCORE, parity_of
+from visionkit.models.assembly import model_task
 from visionkit.predict.backend import RawMap
 from visionkit.predict.open_graph import ONNX, OPENVINO, open_graph
+from visionkit.predict.writers import named_errors
 
 Format = Literal["onnx", "openvino"]
 SUFFIXES: dict[Format, str] = {"onnx": ONNX, "openvino": OPENVINO}
@@ -87,7 +90,8 @@ def export(
     Raises:
         UsageError: an option is off, a file is there already, a package is missing, or the model cannot be a graph.
         CheckpointError, DataError: a file is missing or broken, or the model does not know each class of the data.
-        VisionkitError: the graph does not say what the model says; it is kept under a name with `out-of-tolerance`.
+        VisionkitError: the graph does not say what the model says; it is kept under a name with `out-of-tolerance`. Or
+            nothing can be written where it goes.
     """
     _check_options(format, int8, data, images)
     check_packages()
@@ -97,18 +101,19 @@ def export(
     check_exportable(loaded.model, f"{loaded.path}, a {loaded.recipe.model},")
     target = _target(weights, loaded.path, format, int8, out)
     use_threads(threads)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
-        scratch = Path(folder)
+    with _scratch(target) as scratch:
         compared = comparison(loaded, data, images, scratch, say)
         written = _write(loaded, compared, scratch, format, int8, say)
         certificate = _certify(loaded, written, compared, int8, threads, listen)
+        size = sum(part.stat().st_size for part in _parts(written))
         final = target if certificate.passed else _failed(target)
-        size = 0
-        for part in _parts(written):
-            size += part.stat().st_size
-            os.replace(part, final.with_suffix(part.suffix))
-    certificate_path = _certificate_path(final)
-    certificate.write(certificate_path)
+        certificate_path = _certificate_path(final)
+        with named_errors(final):
+            certificate.write(scratch / "certificate.json")
+            _check_new(target)  # another export may have come first meanwhile
+            for part in _parts(written):
+                os.replace(part, final.with_suffix(part.suffix))
+            os.replace(scratch / "certificate.json", certificate_path)
     if not certificate.passed:
         error = VisionkitError(
             f"the export does not say what its model says ({'; '.join(certificate.complaints)}); it is kept as {final}"
@@ -140,10 +145,29 @@ def _target(weights: str | Path, path: Path, format: Format, int8: bool, out: st
         raise UsageError(f"{target} is not named {suffix}, as {format} files are; name it {target.with_suffix(suffix)}")
     if not target.parent.is_dir():
         raise UsageError(f"folder {target.parent} does not exist, the export is written to it; make it first")
-    for file in (*_parts(target), *_parts(_failed(target)), _certificate_path(target)):
-        if file.exists():
-            raise UsageError(f"{file} exists and nothing is overwritten; give another --out")
+    _check_new(target)
     return target
+
+
+def _check_new(target: Path) -> None:
+    """Raises UsageError where one of the files is there already that an export may write."""
+    for path in (target, _failed(target)):
+        for file in (*_parts(path), _certificate_path(path)):
+            if file.exists():
+                raise UsageError(f"{file} exists and nothing is overwritten; give another --out")
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """A folder beside the file for what is made on the way to it, gone afterwards.
+
+    Raises:
+        VisionkitError: nothing can be written there.
+    """
+    with named_errors(target):
+        folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-")
+    with folder as name:
+        yield Path(name)
 
 
 def _failed(path: Path) -> Path:
@@ -211,12 +235,13 @@ def _certify(
         most=EVALUATION_MAX_DET,
         least=least,
     )
-    score = min(EVALUATION_SCORE, least / 2)
+    score, most = min(EVALUATION_SCORE, least / 2), EVALUATION_MAX_DET
+    if loaded.model.task == "classify":  # every class is compared, however unlikely
+        score, most = 0.0, len(loaded.classes)
     count = counted_images(compared.count, listen)
     for squares in compared.batches():
         ours, theirs = (
-            list(backend.run(squares.pixels, score=score, iou=None, max_det=EVALUATION_MAX_DET))
-            for backend in (model, graph)
+            list(backend.run(squares.pixels, score=score, iou=None, max_det=most)) for backend in (model, graph)
         )
         parity.add(ours, theirs)
         for scoring, found in zip(compared.sides or (), (ours, theirs), strict=False):
@@ -247,7 +272,7 @@ def _certify(
 def _least_on_sample(model: TorchBackend, compared: Comparison) -> float:
     """Of pictures that it was not made for a model may be nowhere sure: from half of the best score on there is
     something to compare."""
-    if getattr(model.model, "task", "detect") != "detect":
+    if model_task(model.model) != "detect":
         return LEAST_SCORE
     found = (raw for squares in compared.batches() for raw in model.run(squares.pixels, score=0.0, iou=None, max_det=1))
     best = max((float(raw.scores.max(initial=0.0)) for raw in found if not isinstance(raw, RawMap)), default=0.0)

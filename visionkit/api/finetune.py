@@ -16,6 +16,7 @@ from visionkit.api.guard import forgotten
 from visionkit.api.prepare import Prepared, Say, prepare, say_plan
 from visionkit.api.resume import prepare_resumed
 from visionkit.api.run_choices import run_choices
+from visionkit.api.run_report import check_reportable, write_run_report
 from visionkit.api.shared_run import begun, require_shareable, speaking
 from visionkit.api.study_plan import is_study
 from visionkit.api.task_data import is_fitted
@@ -42,6 +43,7 @@ def finetune(
     resume: str | Path | None = None,
     dry_run: bool = False,
     find_lr: bool = False,
+    report: bool = False,
     listen: Listener = lambda event: None,
     say: Say = lambda line: None,
     on_skip: Callable[[str], None] = lambda line: None,
@@ -60,6 +62,7 @@ def finetune(
         resume: folder of a run that was interrupted; it goes on where it was, and ends as if it never had been.
         dry_run: check and print everything, train nothing.
         find_lr: train a copy for some steps at rising learning rates, say which one suits, draw why, and train nothing.
+        report: write `report.html` into the run's folder at the end: an evaluation more; not of classifiers.
         listen: told what happens, event by event.
         say: told, line by line, what a user should read.
         on_skip: told, a line each, the items that `skip_bad` leaves out of the data; the run's log names them too.
@@ -85,12 +88,12 @@ def finetune(
             elsewhere = {name: flags.pop(name) for name in _CHANGE_NOTHING if flags.get(name) is not None}
             if any(value is not None for value in flags.values()) or freeze or config or set or out or data or find_lr:
                 raise UsageError("--resume goes on with the run's own settings and takes no other; leave them out")
-            result = _go_on(Path(resume), elsewhere, dry_run, listen, say, on_skip, stop, processes)
+            result = _go_on(Path(resume), elsewhere, dry_run, report, listen, say, on_skip, stop, processes)
         elif begun(out, processes) == "with a state" and out is not None:
-            result = _go_on(Path(out), {}, dry_run, listen, say, on_skip, stop, processes)
+            result = _go_on(Path(out), {}, dry_run, report, listen, say, on_skip, stop, processes)
         else:
             result = _begin(
-                data, freeze, config, set, out, dry_run, find_lr, listen, say, on_skip, stop, flags, processes
+                data, freeze, config, set, out, dry_run, find_lr, report, listen, say, on_skip, stop, flags, processes
             )
         return result if processes is None or processes.first else None
 
@@ -99,6 +102,7 @@ def _go_on(
     root: Path,
     elsewhere: dict[str, Any],
     dry_run: bool,
+    report: bool,
     listen: Listener,
     say: Say,
     on_skip: Callable[[str], None],
@@ -119,9 +123,11 @@ def _go_on(
     (log,) = speaking(processes, folder.add_to_log)
     say_and_log = _logging(say, log)
     resumed = prepare_resumed(folder, say_and_log, processes, elsewhere)
+    if report:
+        check_reportable(resumed)
     _tell_left_out(resumed, on_skip, log)
     result = run_training(resumed, folder, listen, say_and_log, stop=stop, processes=processes)
-    return _with_what_was_forgotten(result, resumed, listen, say_and_log, processes)
+    return _finished(result, resumed, report, listen, say_and_log, processes)
 
 
 def _begin(
@@ -132,6 +138,7 @@ def _begin(
     out: str | Path | None,
     dry_run: bool,
     find_lr: bool,
+    report: bool,
     listen: Listener,
     say: Say,
     on_skip: Callable[[str], None],
@@ -152,6 +159,8 @@ def _begin(
 
     settle_length(choices, say_and_keep)
     prepared, budget = prepare(choices, say_and_keep, listen=listen), None
+    if report:
+        check_reportable(prepared)
     _tell_left_out(prepared, on_skip, said.append)
     fitted = is_fitted(prepared.config)
     prepared = settle_fitting(prepared, choices)
@@ -182,15 +191,29 @@ def _begin(
         result = run_training(prepared, folder, listen, say_and_log, stop=stop, processes=processes)
     if budget is not None:
         say_and_log(budget.sentence())
-    return _with_what_was_forgotten(result, prepared, listen, say_and_log, processes)
+    return _finished(result, prepared, report, listen, say_and_log, processes)
 
 
-def _with_what_was_forgotten(
-    result: FinetuneResult, run: Prepared, listen: Listener, say: Say, processes: TorchProcesses | None
+def _finished(
+    result: FinetuneResult,
+    run: Prepared,
+    report: bool,
+    listen: Listener,
+    say: Say,
+    processes: TorchProcesses | None,
 ) -> FinetuneResult:
-    """The result with the old classes before and after, told and written, where the run has a guard."""
-    if run.guard is None or not (processes is None or processes.first):
+    """The result with what follows a run: its report, where it is wanted, and the old classes before and after, where
+    it has a guard."""
+    if not (processes is None or processes.first):
         return result
+    if report:
+        write_run_report(run, result, listen, say)
+    return result if run.guard is None else _with_what_was_forgotten(result, run, listen, say)
+
+
+def _with_what_was_forgotten(result: FinetuneResult, run: Prepared, listen: Listener, say: Say) -> FinetuneResult:
+    """The result with the old classes before and after, told and written."""
+    assert run.guard is not None
     found = forgotten(run.guard, result.best, run.config, run.device, listen)
     for line in found.lines():
         say(line)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor, nn
+
 from visionkit.api.weights import published_name
 from visionkit.backbones.names import is_backbone
 from visionkit.build import BACKBONES, MODELS, build_model, load_model, published_recipe
@@ -13,6 +15,7 @@ from visionkit.classes import ClassTable
 from visionkit.config import Recipe
 from visionkit.errors import UsageError
 from visionkit.models.assembly import run_whole
+from visionkit.models.rcnn import Rcnn
 from visionkit.nn.freeze import freeze, select_units
 from visionkit.nn.units import UnitRow, unit_rows
 from visionkit.published.models import is_published
@@ -27,6 +30,9 @@ class Layers:
         image_size: side in pixels of the image that the table is for.
         parameters: of the whole model.
         sentence: what is frozen; empty where nothing is.
+        region: side in pixels of the square as which the backbone sees each region of an image, where it sees nothing
+            else, as that of `rcnn`: then shapes, fields and multiply-adds are of one such square, whatever the image.
+        fitted: numbers of the head that are fitted at once; they are no parameters, and no unit has them.
     """
 
     name: str
@@ -34,10 +40,12 @@ class Layers:
     rows: tuple[UnitRow, ...]
     parameters: int
     sentence: str
+    region: int | None = None
+    fitted: int = 0
 
     @property
     def multiply_adds(self) -> int:
-        """Of all units, for one image."""
+        """Of all units, for one image, or for one region where the backbone sees nothing else."""
         return sum(row.multiply_adds for row in self.rows)
 
     @property
@@ -72,7 +80,8 @@ def layers(
         backbone: for a model by name.
         freeze_specs: units to mark as frozen, as `--freeze` takes them.
         classes: for a model by name.
-        imgsz: side in pixels of the image for which shapes and multiply-adds are shown.
+        imgsz: side in pixels of the image for which shapes and multiply-adds are shown; `rcnn`, which warps regions of
+            any image to a size of its own, has no use for it.
 
     Raises:
         UsageError: unknown names, or specs that match nothing.
@@ -87,6 +96,11 @@ def layers(
         loaded = load_model(Path(model))
         network, name = loaded.model, loaded.name
     else:
+        if is_backbone(str(model)):
+            raise UsageError(
+                f"{model} is a backbone and no model; name a model and give it as --backbone, such as "
+                f"classifier --backbone {model}"
+            )
         for kind, value, known in (("model", str(model), MODELS), ("backbone", backbone, BACKBONES)):
             if value not in known and not (known is BACKBONES and is_backbone(value)):
                 raise UsageError(f"unknown {kind} {value!r}; choose one of {', '.join(known)}, or give a weights file")
@@ -95,5 +109,15 @@ def layers(
         name = f"{model}/{backbone}"
     numbers = select_units(network.units, freeze_specs)
     sentence = freeze(network, network.units, numbers).sentence() if numbers else ""
+    parameters = sum(p.numel() for p in network.parameters())
+    if isinstance(network, Rcnn):
+        rows = unit_rows(network, network.units, network.warp, numbers, run=_run_backbone)
+        fitted = sum(buffer.numel() for buffer in network.head.buffers())
+        return Layers(name, imgsz, rows, parameters, sentence, network.warp, fitted)
     rows = unit_rows(network, network.units, imgsz, numbers, run=run_whole)
-    return Layers(name, imgsz, rows, sum(p.numel() for p in network.parameters()), sentence)
+    return Layers(name, imgsz, rows, parameters, sentence)
+
+
+def _run_backbone(model: nn.Module, regions: Tensor) -> None:
+    """What R-CNN does with regions [R, 3, H, W] that it has cut out and warped."""
+    model.get_submodule("backbone")(regions)

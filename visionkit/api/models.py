@@ -9,7 +9,6 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,12 +52,14 @@ class Model:
         name: as `--model` takes it.
         summary: what it is, in a sentence.
         parameters: how many numbers it has to be learnt for 80 classes, by the name of each backbone it goes with.
+        refused: by the name of each backbone it does not go with, why.
         licence: of its code.
     """
 
     name: str
     summary: str
     parameters: Mapping[str, int]
+    refused: Mapping[str, str]
     licence: str = CODE_LICENCE
 
 
@@ -129,9 +130,9 @@ def zoo() -> Zoo:
     """
     with torch.device("meta"):  # shapes without numbers: nothing is allocated or drawn
         backbones = {name: make() for name, make in BACKBONES.items()}
-        sizes = {name: _sizes(make, backbones) for name, make in MODELS.items()}
+        together = {name: _sizes(make, backbones) for name, make in MODELS.items()}
     return Zoo(
-        models=tuple(Model(name, _first_sentence(inspect.getmodule(MODELS[name])), sizes[name]) for name in MODELS),
+        models=tuple(Model(name, _first_sentence(inspect.getmodule(MODELS[name])), *together[name]) for name in MODELS),
         backbones=tuple(
             Backbone(name, _first_sentence(make), _parameters(backbones[name])) for name, make in BACKBONES.items()
         ),
@@ -139,13 +140,15 @@ def zoo() -> Zoo:
     )
 
 
-def _sizes(make: Callable[..., nn.Module], backbones: Mapping[str, nn.Module]) -> dict[str, int]:
-    """Parameters of a model on each backbone that it can be built on."""
-    sizes = {}
+def _sizes(make: Callable[..., nn.Module], backbones: Mapping[str, nn.Module]) -> tuple[dict[str, int], dict[str, str]]:
+    """Parameters of a model on each backbone that it can be built on; and of the others, what it says against them."""
+    sizes, refused = {}, {}
     for name, backbone in backbones.items():
-        with suppress(UsageError):  # how a model says that a backbone lacks the levels it needs
+        try:
             sizes[name] = _parameters(make(backbone, COCO_CLASSES))
-    return sizes
+        except UsageError as error:  # how a model says that a backbone lacks the levels it needs
+            refused[name] = str(error).partition(";")[0]
+    return sizes, refused
 
 
 def _parameters(network: nn.Module) -> int:

@@ -15,6 +15,7 @@ from visionkit.metrics.mean_iou import SegmentationScores
 from visionkit.report.content import detector_content
 from visionkit.report.map_content import SeenMaps, map_content
 from visionkit.report.page import write_report
+from visionkit.score_map import ScoreMap
 from visionkit.version import __version__
 
 
@@ -25,15 +26,16 @@ def report_detections(
     rows: Sequence[Mapping[str, Any]],
     scores: CocoScores,
     facts: Sequence[str] = (),
+    score_map: ScoreMap | None = None,
 ) -> None:
-    """Write the report on COCO results `rows`.
+    """Write the report on COCO results `rows`, of a calibrated model with its map of scores.
 
     Raises:
         UsageError: the file exists, or is not named as HTML.
         DataError: it cannot be written.
     """
     lines = [*facts, f"{len(truth.images)} images, {truth.object_count} objects; visionkit {__version__}"]
-    write_report(file, detector_content(title, truth, rows, scores, scores.task, lines))
+    write_report(file, detector_content(title, truth, rows, scores, scores.task, lines, score_map))
 
 
 def report_maps(

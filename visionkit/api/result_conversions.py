@@ -23,17 +23,16 @@ from visionkit.formats.coco_results import checked_results, read_results
 from visionkit.formats.object_shapes import as_rle, cutout, encoded
 from visionkit.formats.records import ImageRecord
 from visionkit.predict.coco_writer import coco_rows
-from visionkit.predict.csv_writer import COLUMNS
+from visionkit.predict.csv_writer import COLUMNS, CONFIDENCE
 from visionkit.predict.masks import decoded_mask
 from visionkit.result import Result, Rle, Task
 
 CORNERS = ("x1", "y1", "x2", "y2")
 CLASS_NAME = "class_name"
 """Of `supervision.Detections.data`, what its annotators write."""
-CONFIDENCE = "confidence"
 CALIBRATED = "calibrated_confidence"
-"""What a calibrated model's scores are worth, of a table and of `supervision.Detections.data`: supervision calls the
-score itself confidence."""
+"""What a calibrated model's scores are worth, in `supervision.Detections.data`: supervision calls the score itself
+confidence."""
 
 
 # supervision ----------------------------------------------------------------------------------------------------------

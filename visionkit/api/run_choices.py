@@ -14,6 +14,7 @@ _TRAIN_FLAGS = ("epochs", "batch", "lr", "lr_backbone", "optimizer", "patience",
 _FLAGS = (
     "model", "backbone", "weights", "minutes", "force", "imgsz", "augment", "cache", "device", "threads", "workers",
     "tensorboard", "skip_bad", "waive", "offline", "max_images", "strategy", "unfreeze", "keep_classes", "guard",
+    "tile", "overlap",
     *_TRAIN_FLAGS,
 )  # fmt: skip
 

@@ -19,6 +19,9 @@ from visionkit.engine.checkpoint import previous_state
 from visionkit.engine.run_folder import RunFolder
 from visionkit.errors import DataError, VisionkitError
 
+ONE_VALUE = "Expected more than 1 value per channel"
+"""How torch's batch norm says that it has nothing to measure."""
+
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -51,6 +54,13 @@ def explained(run: Prepared, folder: RunFolder, loaders: Sequence[BatchLoader]) 
         if error.errno not in _NO_ROOM:
             raise
         raise VisionkitError(_no_room(folder, error, go_on)) from error
+    except ValueError as error:
+        if ONE_VALUE not in str(error):
+            raise
+        raise VisionkitError(
+            "a batch norm measures each channel over its batch, and of a single image so small the last map is one "
+            "pixel; start anew with --batch 2 or more, or a larger --imgsz"
+        ) from error
     except (MemoryError, RuntimeError) as error:
         ended = _worker_ended(error, loaders)
         if ended is not None:

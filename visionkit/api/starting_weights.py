@@ -66,11 +66,16 @@ def _imagenet(config: Config, say: Say, listen: Listener) -> BackboneWeights:
 
 
 def adopted_settings(choices: Choices, source: LoadedModel) -> dict[str, Any]:
-    """What weights decide where the user said nothing: their architecture and, for the same model, image size."""
+    """What weights decide where the user said nothing: their architecture, of the same backbone its norms and
+    activations, and, for the same model, image size."""
     recipe, config = source.recipe, choices.config()
     own: dict[str, Any] = {"model": recipe.model, "backbone": recipe.backbone}
+    same_backbone = choices.origin("backbone") == "default" or config.backbone == recipe.backbone
+    if same_backbone:
+        parts = {"norm": recipe.norm, "activation": recipe.activation}
+        own |= {key: value for key, value in parts.items() if value != "own"}
     if choices.origin("model") == "default" or config.model == recipe.model:
         own["imgsz"] = recipe.imgsz
-        if choices.origin("backbone") == "default" or config.backbone == recipe.backbone:
-            own["form"] = recipe.form
+        if same_backbone:
+            own |= {"form": recipe.form, "single_level": recipe.single_level}
     return {key: value for key, value in own.items() if choices.origin(key) == "default"}

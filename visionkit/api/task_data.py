@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from visionkit.api.training_tiles import in_tiles, training_tiling
 from visionkit.build import MODELS
 from visionkit.config import Config, Recipe
 from visionkit.data.augment import AugmentSettings
@@ -14,6 +15,7 @@ from visionkit.data.crops import CropDataset
 from visionkit.data.dataset import DetectionDataset
 from visionkit.data.framing import random_framing, random_resized_crop
 from visionkit.data.semantic import SemanticDataset
+from visionkit.data.tiles import TiledDataset
 from visionkit.data.views import Framing
 from visionkit.errors import ConfigError, DataError, UsageError
 from visionkit.formats.dataset_layout import DatasetLayout
@@ -24,7 +26,7 @@ from visionkit.formats.semantic_map import with_background
 from visionkit.models.rcnn import Rcnn
 from visionkit.types import Task
 
-TaskDataset = DetectionDataset | CropDataset | SemanticDataset
+TaskDataset = DetectionDataset | CropDataset | SemanticDataset | TiledDataset
 
 
 def task_of(recipe: Recipe) -> Task:
@@ -40,21 +42,24 @@ def says_masks(recipe: Recipe) -> bool:
 def training_dataset(
     recipe: Recipe, images: AnnotatedImages, cache: CacheName = "off", proposals: Path | None = None
 ) -> TaskDataset:
-    """What a recipe's model learns a split from: as `task_dataset`, with the masks of objects where it learns them.
+    """What a recipe's model learns a split from: as `task_dataset`, with the masks of objects where it learns them, and
+    large images in tiles where the recipe says so.
 
     Raises:
         DataError: likewise; or masks are learnt and there are none.
-        ConfigError: masks are learnt and the augmentation would lose them.
-        UsageError: as `DetectionDataset`.
+        ConfigError: masks are learnt and the augmentation would lose them, or tiles are asked for that it cannot learn.
+        UsageError: as `DetectionDataset`, or a tile is too small.
     """
+    training_tiling(recipe)
     pasting = isinstance(recipe.augment, AugmentSettings) and recipe.augment.copy_paste
     if pasting and says_masks(recipe):
         raise ConfigError(f"augment.copy_paste goes by boxes, model {recipe.model} learns masks; leave it at 0")
     if pasting and wants_proposals(recipe):
         raise ConfigError(f"augment.copy_paste puts objects where model {recipe.model} has no proposals; leave it at 0")
     if says_masks(recipe):
-        return DetectionDataset(images, cache, masks=True)
-    return task_dataset(recipe, images, cache, proposals)
+        return in_tiles(recipe, DetectionDataset(images, cache, masks=True))
+    data = task_dataset(recipe, images, cache, proposals)
+    return in_tiles(recipe, data) if isinstance(data, DetectionDataset | SemanticDataset) else data
 
 
 def wants_proposals(recipe: Recipe) -> bool:

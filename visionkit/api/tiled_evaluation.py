@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from visionkit.api.task_data import wants_proposals
 from visionkit.build import LoadedModel
-from visionkit.engine.evaluate import EVALUATION_MAX_DET, EVALUATION_SCORE
+from visionkit.config import Recipe
+from visionkit.engine.evaluate import EVALUATION_MAX_DET, EVALUATION_SCORE, count_maps
 from visionkit.engine.torch_backend import TorchBackend
 from visionkit.errors import UsageError
 from visionkit.formats.records import AnnotatedImages, ImageRecord
 from visionkit.imaging.reader import read_image
+from visionkit.metrics.coco_map import coco_scores
+from visionkit.metrics.task_scores import TaskScores
 from visionkit.predict.coco_writer import coco_rows
 from visionkit.predict.detect import LoadedImage, detect_loaded
 from visionkit.predict.tiling import Tiling
@@ -29,6 +34,33 @@ def check_tiled(loaded: LoadedModel) -> None:
         raise UsageError(
             f"{loaded.path} is a {loaded.recipe.model}, which is fed by proposals on whole images; leave out --tile"
         )
+
+
+def tiled_scores(
+    model: nn.Module,
+    recipe: Recipe,
+    truth: AnnotatedImages,
+    tiling: Tiling,
+    *,
+    device: torch.device,
+    on_images: Callable[[int], None],
+) -> TaskScores:
+    """What `evaluate` with the same tiles says of a model in eval mode, while it is trained and lies in no file yet."""
+    loaded = LoadedModel(model, truth.classes, recipe, {}, Path(), "")  # type: ignore[arg-type]
+    results = tiled_results(
+        loaded,
+        truth,
+        tiling,
+        image_size=recipe.imgsz,
+        batch=recipe.train.batch,
+        iou=None,
+        device=device,
+        amp=recipe.train.amp,
+        on_images=on_images,
+    )
+    if loaded.model.task == "segment":
+        return count_maps(tiled_maps(results), truth)
+    return coco_scores(truth, tiled_rows(results))
 
 
 def tiled_rows(results: Iterator[tuple[ImageRecord, Result]]) -> list[dict[str, Any]]:

@@ -15,7 +15,9 @@ from visionkit.api.guard import Forgetting
 from visionkit.api.prepare import STATE_FORMAT, Prepared, Say, annotations_sha256, batch_plan
 from visionkit.api.run_failures import explained
 from visionkit.api.task_data import FRAMINGS, proposals_file, task_dataset, task_of
+from visionkit.api.tiled_evaluation import tiled_scores
 from visionkit.api.training_samples import augment_settings, growth, sample_sheet
+from visionkit.api.training_tiles import training_tiling
 from visionkit.build import save_model
 from visionkit.config import Config
 from visionkit.counted import counted
@@ -23,7 +25,7 @@ from visionkit.data.loader import BatchLoader, BatchPlan, training_loader
 from visionkit.data.views import TrainingView
 from visionkit.engine.checkpoint import save_state
 from visionkit.engine.curves import draw_curves
-from visionkit.engine.distributed import TorchProcesses
+from visionkit.engine.distributed import TorchProcesses, by_first
 from visionkit.engine.evaluate import EVALUATIONS
 from visionkit.engine.evaluate_together import Part, evaluate_together, own_part
 from visionkit.engine.events import EpochDone, Event, Listener, Saved, StepSkipped, Stopped, Thawed
@@ -147,7 +149,12 @@ class RunParts:
     def evaluation(self, truth: AnnotatedImages) -> Callable[[nn.Module], TaskScores]:
         """Scores a model on annotated images; their loader is kept from one call to the next."""
         config, device, processes = self.run.config, self.run.device, self.processes
-        task = task_of(config)
+        task, tiling = task_of(config), training_tiling(config)
+        if tiling is not None:
+            count = counted_images(len(truth.images), self.listen)
+            return lambda model: by_first(
+                processes, lambda: tiled_scores(model, config, truth, tiling, device=device, on_images=count)
+            )
         data = task_dataset(config, truth, proposals=proposals_file(config, "val"))
         items = range(len(data)) if processes is None else own_part(len(data), processes)
         own = data if processes is None else Part(data, items)

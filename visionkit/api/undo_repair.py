@@ -1,4 +1,4 @@
-"""A repair taken back: the annotation file as it was before `doctor --fix`."""
+"""A repair taken back: the annotation files as they were before `doctor --fix`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from visionkit.diagnosis.file_repair import undo_files
 from visionkit.diagnosis.findings import undo
 from visionkit.errors import DataError, UsageError
 from visionkit.formats.json_file import read_json, write_json
+from visionkit.formats.new_dataset import new_dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class Undone:
     """A repair that was taken back.
 
     Args:
-        written: the annotation file as it was.
+        written: the annotation file as it was; of formats of many files the folder of those that had changed.
         changes: rows that were put back.
         same_bytes: whether it has the bytes it had; else it says the same in another layout of JSON.
     """
@@ -36,14 +38,14 @@ class Undone:
 def undo_repair(
     repaired: str | Path, diff: str | Path, out: str | Path, *, say: Callable[[str], None] = lambda line: None
 ) -> Undone:
-    """Write the annotation file that a repair began with.
+    """Write the annotation file that a repair began with; of YOLO, VOC and masks all files that it changed or left out.
 
-    Rows that were edited since, and that the repair had left alone, keep their edits, which is said.
+    Rows of COCO that were edited since, and that the repair had left alone, keep their edits, which is said.
 
     Args:
         repaired: the repaired annotation file, or the folder that `doctor --fix` made.
         diff: what the repair changed, a file in `repairs/` of that folder.
-        out: the file to write.
+        out: the file to write; of formats of many files a new folder, in which they lie as in the dataset.
 
     Raises:
         UsageError: `out` exists.
@@ -52,9 +54,12 @@ def undo_repair(
     out, diff, file = Path(out), Path(diff), Path(repaired)
     if out.exists():
         raise UsageError(f"{out} exists and nothing is overwritten; give another --out")
+    changes = read_json(diff)
+    if isinstance(changes, dict) and "files" in changes:
+        return _undo_files(file, changes, out)
     if file.is_dir():
         file = file / "annotations" / diff.name
-    content, changes = read_json(file), read_json(diff)
+    content = read_json(file)
     if not isinstance(content, dict) or not isinstance(changes, dict):
         raise DataError(f"{file if isinstance(changes, dict) else diff} is no JSON object; name a file of --fix")
     sha256 = _sha256(file.read_bytes())
@@ -66,6 +71,16 @@ def undo_repair(
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, text)
     return Undone(out, len(changes["changes"]), _sha256(text.encode()) == changes.get("sha256_before"))
+
+
+def _undo_files(folder: Path, diff: dict[str, Any], out: Path) -> Undone:
+    old = undo_files(diff, folder)
+    with new_dataset(out) as new:
+        for name, data in old.items():
+            target = new.root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+    return Undone(out, sum(len(row["changes"]) for row in diff["files"]), same_bytes=True)
 
 
 def _sha256(data: bytes) -> str:

@@ -1,16 +1,17 @@
-"""Errors in a dataset that a user waives by code: their items are left out by name, and any other error still stops."""
+"""Errors in a dataset by their codes: told when a run is refused, or waived, their items left out by name, while any
+other error still stops."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from visionkit.diagnosis.coco import examine_coco
 from visionkit.diagnosis.codes import CODES
-from visionkit.errors import DataError, UsageError
-from visionkit.formats.coco_layouts import CocoSplit
-from visionkit.formats.dataset_layout import DatasetLayout
+from visionkit.diagnosis.splits import examine_split
+from visionkit.errors import DataError
+from visionkit.formats.dataset_layout import DatasetLayout, Split
+from visionkit.formats.findings import SKIP_BAD
 from visionkit.formats.layout import find_layout, read_split
 from visionkit.imaging.reader import read_image
 
@@ -27,26 +28,13 @@ def waives_errors(layout: DatasetLayout, waived: Sequence[str], say: Callable[[s
         say: told what is waived, and how often.
 
     Raises:
-        UsageError: the dataset is not COCO, whose errors alone have codes.
         DataError: there are errors of other codes too.
     """
     refused = _refusal(layout) if waived else None
     if refused is None:
         return False
-    files = [
-        split
-        for name, split in find_layout(layout.path).splits.items()
-        if name in LEARNT and isinstance(split, CocoSplit)
-    ]
-    if not files:
-        raise UsageError(
-            f"{layout.path} is not COCO, --waive goes by the codes of errors in COCO files; use --skip-bad"
-        ) from refused
-    found: Counter[str] = Counter()
-    for split in files:
-        # Decoded, because what is left out later is decoded too: a damaged image is waived by its own code alone.
-        examination = examine_coco(split.annotations, split.images, look=_decode)
-        found.update(finding.code for finding in examination.findings if finding.severity == "error")
+    # Decoded, because what is left out later is decoded too: a damaged image is waived by its own code alone.
+    found = _errors(layout, _decode)
     if not found:
         raise refused
     left = {code: count for code, count in found.items() if code not in waived}
@@ -57,6 +45,33 @@ def waives_errors(layout: DatasetLayout, waived: Sequence[str], say: Callable[[s
         ) from refused
     say(f"Waived, and left out: {_told(found)}")
     return True
+
+
+def with_codes(refused: DataError, layout: DatasetLayout) -> DataError:
+    """A refusal of a dataset with the codes of the errors that it holds, where the doctor finds any."""
+    found = _errors(layout, None)
+    if not found:
+        return refused
+    fact = str(refused).removesuffix(SKIP_BAD)
+    skip = str(refused)[len(fact) :]
+    words = f"in all {_told(found)}: visionkit doctor {layout.path} --fix OUT repairs, --waive CODE leaves out"
+    return DataError(f"{fact} | {words}{skip}")
+
+
+def _errors(layout: DatasetLayout, look: Callable[[Path], None] | None) -> Counter[str]:
+    """The errors of what is learnt from or judged by, by code."""
+    found: Counter[str] = Counter()
+    for split in _files(layout):
+        found.update(finding.code for finding in examine_split(split, look).findings if finding.severity == "error")
+    return found
+
+
+def _files(layout: DatasetLayout) -> Iterator[Split]:
+    """The splits as their files lie; those of a run may be held out or dealt out anew."""
+    whole = find_layout(layout.path)
+    if whole.masks is not None and layout.words.startswith(whole.masks.words):
+        whole = whole.masks
+    yield from (split for name, split in whole.splits.items() if name in LEARNT)
 
 
 def _told(counts: Mapping[str, int]) -> str:

@@ -71,7 +71,8 @@ def why_objects(
         "objects": [...], "why": {...}}`. `why` is the document of `visionkit.predict.why`. An object has the `id`,
         `bbox` x1 y1 x2 y2, `category_id` and `name` of its annotation; `ignored` where it is a crowd region;
         `assigned`, for each stage of the model `what` learns it (points, cells, anchors, proposals), how many
-        `positives` by stride, and the `best_iou` that `best_iou_of` have with it. Unless it is ignored it has a `step`,
+        `positives` by stride, of these the 50 `places` that overlap it most, each with its `iou` and where it is as
+        `from` has it, and the `best_iou` that `best_iou_of` have with it. Unless it is ignored it has a `step`,
         one of `visionkit.models.lost_objects.Outcome`, with the `iou`, the `score` and the box (`candidate`) of what
         came that far for it, where that is `from`, the `rival` in its way and the `other_object` that a detection
         counts for, by its place in the list; and where there was no proposal near it, what became of the nearest,

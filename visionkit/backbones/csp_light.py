@@ -21,8 +21,8 @@ class CspLight(nn.Module):
     table 1) place it. The widths are ours: each half is a multiple of 16, the lanes of a 512-bit register (20 or 40
     channels run at two thirds of the speed of 16 or 32).
 
-    `forward` takes normalised images f32 [B, 3, H, W], H and W divisible by 32, and returns the maps of strides 8, 16
-    and 32.
+    `forward` takes normalised images f32 [B, 3, H, W] and returns the maps of strides 8, 16 and 32. A side of s pixels
+    gives ceil(s / stride) cells.
 
     Args:
         norm, activation: make the layer of that kind for so many channels.

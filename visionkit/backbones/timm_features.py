@@ -24,13 +24,15 @@ class TimmFeatures(nn.Module):
     children of timm's network in their order. Where its weights want another normalisation than ImageNet's mean and
     deviation, images are rescaled first.
 
-    `forward` takes normalised images f32 [B, 3, H, W], H and W divisible by 32, and returns one map a level.
+    `forward` takes normalised images f32 [B, 3, H, W], H and W divisible by 32, and returns one map [B, C, h, w] a
+    level, whatever order of axes timm's network has.
 
     Args:
         name: as `timm.create_model` takes it, without `timm/`.
 
     Raises:
-        UsageError: timm is not installed, does not know the name, or its network has no maps of such strides.
+        UsageError: timm is not installed, does not know the name, or its network has no maps of such strides; in
+            `forward`, the network was made for images of one size, as transformers are, and these have another.
     """
 
     def __init__(self, name: str) -> None:
@@ -57,12 +59,30 @@ class TimmFeatures(nn.Module):
         self._numbers = [last[stride] for stride in sorted(last)]
         self.levels = tuple(Level(channels[number], strides[number]) for number in self._numbers)
         self.units = tuple(Unit(child, (f"network.{child}",)) for child, _ in self.network.named_children())
+        self.name = name
+        self._channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"  # as in Swin transformers
         trained = getattr(self.network, "pretrained_cfg", {})
+        self._trained_size = tuple(trained.get("input_size", ()))[1:]
         self.renormalize = Renormalize(trained.get("mean", IMAGENET_MEAN), trained.get("std", IMAGENET_DEVIATION))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        maps = self.network(self.renormalize(images))
-        return tuple(maps[number] for number in self._numbers)
+        try:
+            maps = self.network(self.renormalize(images))
+        except AssertionError as error:  # how timm says that a network takes one size alone
+            raise self._other_size(images, error) from None
+        chosen = (maps[number] for number in self._numbers)
+        return tuple(level_map.movedim(-1, 1) if self._channels_last else level_map for level_map in chosen)
+
+    def _other_size(self, images: Tensor, error: AssertionError) -> UsageError:
+        height, width = images.shape[-2:]
+        if not self._trained_size or (height, width) == self._trained_size:
+            reason = " ".join(str(error).split()) or "no reason is given"
+            return UsageError(f"timm/{self.name} does not take images of {height}x{width} ({reason}); use another")
+        own = "x".join(map(str, self._trained_size))
+        return UsageError(
+            f"timm/{self.name} takes images of {own} pixels alone, got {height}x{width}; use --imgsz "
+            f"{self._trained_size[0]} --set grow_from=1, or a convolutional network of timm's"
+        )
 
 
 def _timm(name: str) -> ModuleType:

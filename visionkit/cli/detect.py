@@ -95,7 +95,7 @@ def detect(
 
     yolo  NAME.txt: a line a box: label, centre x y, width, height as shares of the image, score; classes.txt: names.
 
-    csv   detections.csv: a row a box, with a header.
+    csv   detections.csv: a row a box, with a header; of a calibrated model with a column confidence.
 
     labelme  labelme/: the pictures, each with a LabelMe file: boxes, or masks as polygons; scores in the key score.
 
@@ -231,7 +231,8 @@ def listed(words: Sequence[str]) -> str:
 
 
 def result_table(result: Result) -> str:
-    """A line of the image, `photos/bus.jpg  810x1080  3 person, 1 bus  24 ms`, and a row a detection."""
+    """A line of the image, `photos/bus.jpg  810x1080  3 person, 1 bus  24 ms`, and a row a detection; of a calibrated
+    model with the share that is right of those with such a score, `person  0.87   93%`."""
     if result.task == "classify":
         return _class_table(result)
     if result.task == "segment":
@@ -240,9 +241,10 @@ def result_table(result: Result) -> str:
     time = sum(result.milliseconds.values())
     lines = [f"{result.path}  {result.width}x{result.height}  {objects}  {time:.0f} ms"]
     width = max(len(name) for name in result.classes.names)
-    for label, score, box in zip(result.labels, result.scores, result.boxes, strict=True):
+    shares = [""] * len(result) if result.confidences is None else [f"  {c:4.0%}" for c in result.confidences]
+    for label, score, share, box in zip(result.labels, result.scores, shares, result.boxes, strict=True):
         corners = " ".join(f"{v:7.1f}" for v in box)
-        lines.append(f"  {result.classes.names[label]:<{width}}  {score:.2f}  {corners}")
+        lines.append(f"  {result.classes.names[label]:<{width}}  {score:.2f}{share}  {corners}")
     return "\n".join(lines)
 
 

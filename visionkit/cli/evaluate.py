@@ -40,6 +40,9 @@ def evaluate(
         float | None,
         typer.Option("--iou", "--iou-thres", help="NMS: overlap where the worse box goes; the model's."),
     ] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="Of a classifier: F-beta too, recall counting so many times as much; 2, 0.5.")
+    ] = None,
     proposals: Annotated[Path | None, typer.Option(help="File of proposals on the split: fast-rcnn, rcnn.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", "--batch-size", help="Images a step; as trained.")] = None,
     imgsz: ImageSize = None,
@@ -61,6 +64,12 @@ def evaluate(
     slices: Annotated[
         bool, typer.Option("--slices", help="AP by size, shape, crowding and position of objects too.")
     ] = False,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Mistakes by kind too, and the AP50 that each kind costs.")
+    ] = False,
+    thresholds: Annotated[
+        bool, typer.Option("--thresholds", help="The score threshold of the best F1 too, of each class and of all.")
+    ] = False,
     calibrate: Annotated[
         Path | None, typer.Option(help="A new .safetensors file: the model, with what its scores are worth.")
     ] = None,
@@ -77,8 +86,8 @@ def evaluate(
 ) -> None:
     """Score a model on a dataset, or any COCO results file on its ground truth, with pycocotools' numbers.
 
-    A classifier is scored by accuracy, precision, recall, F1, ROC AUC and its confusion matrix, on the pictures of a
-    folder per class or on the objects of any other dataset.
+    A classifier is scored by accuracy, precision, recall, F1 (with --beta F-beta too), ROC AUC and its confusion
+    matrix, on the pictures of a folder per class or on the objects of any other dataset.
 
     A segmenter is scored by mean IoU, the IoU of each class and of its boundary, and the accuracy of pixels.
 
@@ -107,6 +116,7 @@ def evaluate(
         "--split": split,
         "--batch": batch,
         "--iou": iou,
+        "--beta": beta,
         "--proposals": proposals,
         "--imgsz": imgsz,
         "--tile": tile,
@@ -132,11 +142,14 @@ def evaluate(
         "--overlap": overlap,
         "--batch": batch,
         "--task": task,
+        "--beta": beta,
         "--save-predictions": save_predictions,
         "--report": report,
         "--referee": referee or None,
         "--voc": voc or None,
         "--slices": slices or None,
+        "--errors": errors or None,
+        "--thresholds": thresholds or None,
         "--calibrate": calibrate,
     }
     stray = [name for name, value in of_scores.items() if why and value is not None]
@@ -177,6 +190,8 @@ def evaluate(
             referee=referee,
             voc=voc,
             slices=slices,
+            errors=errors,
+            thresholds=thresholds,
             skip_bad=skip_bad,
             on_skip=left_out,
         )
@@ -190,6 +205,7 @@ def evaluate(
                 batch=batch,
                 task=task or "bbox",  # type: ignore[arg-type]
                 iou=iou,
+                beta=beta,
                 proposals=proposals,
                 imgsz=imgsz,
                 tile=tile,
@@ -204,6 +220,8 @@ def evaluate(
                 referee=referee,
                 voc=voc,
                 slices=slices,
+                errors=errors,
+                thresholds=thresholds,
                 calibrate=calibrate,
                 skip_bad=skip_bad,
                 on_skip=left_out,

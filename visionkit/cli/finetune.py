@@ -23,6 +23,7 @@ from visionkit.cli.options import (
 from visionkit.cli.process import become_several
 from visionkit.cli.progress import say, training_progress
 from visionkit.counted import counted
+from visionkit.errors import UsageError
 
 if TYPE_CHECKING:
     from visionkit.api.training_run import FinetuneResult
@@ -89,6 +90,16 @@ def finetune(
         typer.Option(
             "--imgsz", "--img", help="Side of the square network input, pixels.", show_default=f"320, {OR_THE_WEIGHTS}"
         ),
+    ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of the overlapping tiles that larger images are learnt and judged in, pixels.",
+            show_default="0, whole",
+        ),
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Share of a tile that neighbours have in common.", show_default="0.2")
     ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Highest learning rate.", show_default="0.002, other optimizers have their own")
@@ -159,6 +170,9 @@ def finetune(
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Say which learning rate suits, and draw why; train nothing.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="At the end write report.html into the run's folder: an evaluation more.")
+    ] = False,
     offline: Offline = False,
     json_: Json = False,
     debug: Debug = False,
@@ -185,6 +199,8 @@ def finetune(
         "minutes": minutes,
         "batch": batch,
         "imgsz": imgsz,
+        "tile": tile,
+        "overlap": overlap,
         "lr": lr,
         "lr_backbone": lr_backbone,
         "optimizer": optimizer,
@@ -203,10 +219,14 @@ def finetune(
         "offline": offline or None,
     }
     several = folds is not None or seeds is not None or (resume is not None and is_study(resume))
+    if several and report:
+        raise UsageError(
+            "--report is of one run, --seeds and --folds make several; leave it out, and see each by evaluate --report"
+        )
     if several:
         flags |= {"folds": folds, "seeds": seeds, "find_lr": find_lr or None}
     else:
-        flags["find_lr"] = find_lr
+        flags |= {"find_lr": find_lr, "report": report}
     left_out = LeftOut()
     become_several(device, processes)
     with training_progress() as listen, patient_signals(listen) as (listen_and_note, stop):

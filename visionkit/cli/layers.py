@@ -42,7 +42,12 @@ def layers(
     if json_:
         typer.echo(json.dumps(_as_json(found)))
         return
-    typer.echo(f"{found.name} at {found.image_size} px; field and stride in px")
+    what = (
+        f"{found.name} at {found.image_size} px"
+        if found.region is None
+        else f"{found.name}, a region warped to {found.region} px"
+    )
+    typer.echo(f"{what}; field and stride in px")
     lines = [HEADINGS, *(line for row in found.rows for line in _lines(row))]
     lines.append(("", "total", "", "", amount(found.parameters), "", amount(found.multiply_adds), "", "", ""))
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
@@ -102,6 +107,15 @@ def _legend(found: Layers) -> list[str]:
         f"MACs: multiply-adds of convolutions and fully connected layers; not {NOT_COUNTED}",
         "field: side of what one cell sees of the image, padding included; statistics of norms left out",
     ]
+    if found.region is not None:
+        from visionkit.proposals.selective_search import MOST_PROPOSALS
+
+        words += [
+            f"region: the backbone sees each region of an image by itself, up to {MOST_PROPOSALS} of them, warped to "
+            f"{found.region} x {found.region} px; MACs are of one, fields and strides are in px of that",
+            f"head: a linear SVM and a box regressor a class, {amount(found.fitted)} numbers that are fitted at once "
+            "to the features of all regions; no unit, since it learns in no steps",
+        ]
     if "global" in fields:
         words.append("global: all of the image, as by squeeze and excitation or an average over a whole map")
     if found.regions is not None:
@@ -122,6 +136,8 @@ def _as_json(found: Layers) -> dict[str, Any]:
         "parameters": found.parameters,
         "multiply_adds": found.multiply_adds,
         "regions": found.regions,
+        "region": found.region,
+        "fitted": found.fitted,
         "freeze": found.sentence or None,
         "units": [asdict(row) | {"type": row.type, "shapes": row.shapes} for row in found.rows],
     }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from visionkit.bundled.files import DEFAULT_WEIGHTS
 from visionkit.cli.progress import loading_progress, say
+from visionkit.errors import UsageError
 
 if TYPE_CHECKING:
     from visionkit.api.detect import Detector
@@ -36,4 +38,20 @@ def loaded_model(
             offline=offline,
             listen=listen,
             say=say,
+        )
+
+
+def require_other_than_bundled(weights: str, command: str, kind: str, remedy: str) -> None:
+    """A command named after a kind of model must not silently run the bundled one, which is a detector.
+
+    Args:
+        remedy: where weights of that kind come from.
+
+    Raises:
+        UsageError: the weights are the bundled model.
+    """
+    if weights == DEFAULT_WEIGHTS:
+        raise UsageError(
+            f"{command} needs the weights of a {kind}, and the bundled model is a detector; give --weights FILE, "
+            f"{remedy}, or use visionkit detect"
         )

@@ -5,13 +5,17 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from visionkit.bundled.files import DEFAULT_WEIGHTS
 from visionkit.cli.detect import detect
+from visionkit.cli.loaded import require_other_than_bundled
 
 
 # Its options are those of detect; name and words are its own.
 @functools.wraps(detect, assigned=("__annotations__",))
 def segment(**options: Any) -> None:
     """Say what class each pixel of a picture is of: the same command as detect, the weights decide what is done.
+
+    --weights must be given: the bundled model is a detector.
 
     A line an image, and a row for each class with its share of the image and its pixels. Pictures are overlays with a
     legend. Files of results:
@@ -29,4 +33,8 @@ def segment(**options: Any) -> None:
 
     Example: [bold]visionkit segment street/*.jpg --weights runs/finetune/camvid-1/best.safetensors[/bold]
     """
+    weights = options.get("weights", DEFAULT_WEIGHTS)
+    require_other_than_bundled(
+        weights, "segment", "segmenter", "which visionkit finetune --model fcn8s makes, or torchvision:fcn_resnet50"
+    )
     detect(**options)

@@ -136,10 +136,10 @@ def segment_batches(
 
 
 def count_maps(
-    maps: Iterable[NDArray[np.uint8]], truth: AnnotatedImages, *, boundaries: bool = False
+    maps: Iterable[NDArray[np.uint8]], truth: AnnotatedImages, *, boundaries: bool = False, intervals: bool = False
 ) -> SegmentationScores:
     """The scores of semantic maps, one for each image of a split in its order, by the split's labels."""
-    counts = MapCounts(truth.classes, boundaries=boundaries)
+    counts = MapCounts(truth.classes, boundaries=boundaries, intervals=intervals)
     for record, predicted in zip(truth.images, maps, strict=True):
         counts.add(semantic_map(record, truth.classes), predicted)
     return counts.scores()

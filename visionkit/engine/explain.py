@@ -15,10 +15,14 @@ from torch import Tensor, nn
 from visionkit.engine.device import precision
 from visionkit.errors import UsageError
 from visionkit.imaging.letterbox import Frame
+from visionkit.models.assembly import model_task
 from visionkit.models.explanation import FATES, Assigned, Candidates, Explainable, Explanation, explain
 from visionkit.models.lost_objects import Outcome, object_outcomes
 from visionkit.predict.why import RawWhy, fact_rows, number
 from visionkit.types import Target
+
+MOST_PLACES = 50
+"""Of the places that learn an object so many are told one by one: those that overlap it most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +88,12 @@ def require_explainable(model: nn.Module) -> Explainable:
     """The model, as one that can be asked why.
 
     Raises:
-        UsageError: it is no detector, or not one network, as the original rcnn.
+        UsageError: it is no detector.
     """
-    if not hasattr(model, "candidates"):
-        task = getattr(model, "task", "detect")
-        if task == "detect":
-            raise UsageError("this model cannot be asked why, only detectors of one network can; leave out --why")
-        raise UsageError(f"why is told of boxes, and this model's task is {task}; leave out --why, or use a detector")
+    if model_task(model) != "detect":
+        raise UsageError(
+            f"why is told of boxes, and this model's task is {model_task(model)}; leave out --why, or use a detector"
+        )
     return cast(Explainable, model)
 
 
@@ -121,25 +124,33 @@ def object_rows(
         names: of the model's classes.
 
     Returns:
-        `{"ignored", "assigned": [{"what", "best_iou", "best_iou_of", "positives": {stride: count}}]}` for each; and,
-        where it is not ignored, `"step"` and what goes with it: see `visionkit.api.why`.
+        `{"ignored", "assigned": [{"what", "best_iou", "best_iou_of", "positives": {stride: count}, "places"}]}` for
+        each; and, where it is not ignored, `"step"` and what goes with it: see `visionkit.api.why_objects`.
     """
     (stages,) = require_explainable(model).assigned(outputs, [target])
     outcomes = object_outcomes(made.given, made.told, target)
     rows = []
     for g, outcome in enumerate(outcomes):
-        row: dict[str, Any] = {"ignored": outcome is None, "assigned": [_assigned_row(stage, g) for stage in stages]}
+        assigned = [_assigned_row(stage, g, frame) for stage in stages]
+        row: dict[str, Any] = {"ignored": outcome is None, "assigned": assigned}
         rows.append(row if outcome is None else row | _outcome_row(outcome, frame, names))
     return rows
 
 
-def _assigned_row(stage: Assigned, g: int) -> dict[str, Any]:
+def _assigned_row(stage: Assigned, g: int, frame: Frame) -> dict[str, Any]:
     counts = zip(stage.strides, stage.positives[g].tolist(), strict=True)
+    told = (stage.object == g).nonzero().squeeze(1)[:MOST_PLACES]
+    facts = {name: _array(values[told]) for name, values in stage.facts.items()}
+    overlaps = stage.iou[told].tolist()
     return {
         "what": stage.what,
         "best_iou": number(stage.best_iou[g].item(), 4),
         "best_iou_of": stage.overlapping,
         "positives": {str(stride): count for stride, count in counts if count},
+        "places": [
+            {"iou": number(overlap, 4), **where}
+            for overlap, where in zip(overlaps, fact_rows(facts, frame, len(told)), strict=True)
+        ],
     }
 
 

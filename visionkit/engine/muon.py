@@ -7,13 +7,15 @@ Training", section 2.2.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+import copy
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
+from torch.utils.hooks import RemovableHandle
 
 _QUINTICS = ((8.0934, -23.6204, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
 """Of the odd polynomials a x + b x^3 + c x^5, each the one that brings what the one before left of [0.01, 1] nearest to
@@ -22,6 +24,9 @@ al.'s one polynomial gets as near in four steps."""
 
 BLOCK_ROWS = 96
 
+BeforeStep = Callable[..., None]
+"""Called with the optimizer; torch's add arguments that no one here wants."""
+
 _FADED = 1e-15
 """Squares of much less vanish in 32 bits."""
 
@@ -29,8 +34,11 @@ _RMS_OF_ADAMW = 0.2
 """Root mean square of AdamW's steps in units of the learning rate, as Liu et al. found it."""
 
 
-class Muon(torch.optim.Optimizer):
+class Muon:
     """Muon for the groups that say `orthogonal`, AdamW for the others, in one optimizer with one state.
+
+    It has what the training loop asks of torch's optimizers, in the same form, and is none: the first of those that a
+    process makes imports torch's compiler, which takes three quarters of the time that importing torch takes.
 
     Args:
         groups: each with `params`, `weight_decay` and `orthogonal`. Of a parameter with more than two dimensions, such
@@ -47,11 +55,63 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "betas": betas, "orthogonal": False})
+        self.defaults: dict[str, Any] = {"lr": lr, "momentum": momentum, "betas": betas, "orthogonal": False}
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+        self._before_steps: OrderedDict[int, BeforeStep] = OrderedDict()
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Learn these parameters too; what the group does not say is set to the defaults, in the group itself."""
+        for name, value in self.defaults.items():
+            group.setdefault(name, value)
+        group["params"] = list(group["params"])
+        self.param_groups.append(group)
+
+    def register_step_pre_hook(self, hook: BeforeStep) -> RemovableHandle:
+        """Have a function called at the beginning of each step, until it is removed by the handle."""
+        handle = RemovableHandle(self._before_steps)
+        self._before_steps[handle.id] = hook
+        return handle
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients."""
+        assert set_to_none
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Groups and state, with parameters by their place among all: as torch's optimizers have it."""
+        place = {p: i for i, p in enumerate(self._parameters())}
+        groups = []
+        for group in self.param_groups:
+            settings = {name: value for name, value in group.items() if name != "params"}
+            groups.append({**settings, "params": [place[p] for p in group["params"]]})
+        return {"state": {place[p]: values for p, values in self.state.items()}, "param_groups": groups}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go back to what `state_dict` said of the same parameters in the same groups."""
+        groups = saved["param_groups"]
+        assert [len(group["params"]) for group in groups] == [len(group["params"]) for group in self.param_groups]
+        self.param_groups = [
+            {**copy.deepcopy(group), "params": own["params"]}
+            for group, own in zip(groups, self.param_groups, strict=True)
+        ]
+        parameters = self._parameters()
+        self.state = defaultdict(dict)
+        for place, values in saved["state"].items():
+            p = parameters[place]
+            self.state[p] = {name: value.to(p.device) for name, value in values.items()}
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        assert closure is None
+    def step(self) -> None:
+        for before in tuple(self._before_steps.values()):
+            before(self)
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if params:

@@ -13,6 +13,7 @@ from visionkit.engine.parameter_groups import LAST, Rule, parameter_rules
 from visionkit.engine.settings import TrainSettings
 
 Groups = list[dict[str, Any]]
+Optimizer = torch.optim.Optimizer | Muon
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, rules: Mapping[str, Rule] | None = None) -> Groups:
@@ -43,9 +44,7 @@ def _grouped(parameters: Mapping[str, nn.Parameter], rules: Mapping[str, Rule], 
     ]
 
 
-def build_optimizer(
-    model: nn.Module, settings: TrainSettings, rules: Mapping[str, Rule] | None = None
-) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, settings: TrainSettings, rules: Mapping[str, Rule] | None = None) -> Optimizer:
     """The optimizer over everything in the model that learns; call it after freezing.
 
     Args:
@@ -58,9 +57,7 @@ def build_optimizer(
     return TORCH_OPTIMIZERS[settings.optimizer](groups, settings)
 
 
-def learn_also(
-    optimizer: torch.optim.Optimizer, model: nn.Module, rules: Mapping[str, Rule], names: Collection[str]
-) -> None:
+def learn_also(optimizer: Optimizer, model: nn.Module, rules: Mapping[str, Rule], names: Collection[str]) -> None:
     """Add parameters that have thawed, in groups of their own: those that are there keep theirs, and their state.
 
     Args:
@@ -134,7 +131,7 @@ def _apart(groups: list[dict[str, Any]], matrices: Sequence[Tensor]) -> list[dic
     return [group for group in parted if group["params"]]
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
     """Each group learns at its own share of `lr`."""
     for group in optimizer.param_groups:
         # A state saved before groups had rates of their own knows no share.
@@ -142,7 +139,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 @torch.no_grad()
-def shape_gradients(optimizer: torch.optim.Optimizer, settings: TrainSettings) -> Tensor:
+def shape_gradients(optimizer: Optimizer, settings: TrainSettings) -> Tensor:
     """Between backward and step: add the gradients of the penalties, then cut to the largest value and norm, in place.
 
     The penalties are `l1 * sum |w| + l2 / 2 * sum w²` over all weights that are not of norms or biases; L1 after

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from visionkit.engine.checkpoint import write_atomically
 from visionkit.engine.events import Event, StepDone
+from visionkit.engine.optim import Optimizer
 from visionkit.engine.settings import TrainSettings
 from visionkit.engine.train import TrainingBatches, TrainingState, train
 from visionkit.types import Batch
@@ -76,7 +77,7 @@ def rate_range(
     losses: list[float] = []
     mean, weight = 0.0, 0.0
 
-    def rise(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def rise(optimizer: Optimizer, *_: Any) -> None:
         rate = LOWEST * factor ** len(rates)
         rates.append(rate)
         for group in optimizer.param_groups:

@@ -64,6 +64,11 @@ class RunFolder:
         return self.root / "transfer.json"
 
     @property
+    def report(self) -> Path:
+        """The page on what the best weights say of the val split, where it was asked for."""
+        return self.root / "report.html"
+
+    @property
     def log(self) -> Path:
         return self.root / "log.txt"
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from visionkit.engine.events import Thawed
-from visionkit.engine.optim import learn_also
+from visionkit.engine.optim import Optimizer, learn_also
 from visionkit.engine.parameter_groups import Rule
 from visionkit.nn.freeze import Frozen, frozen_sha256, prove_frozen
 from visionkit.nn.thaw import thaw
@@ -53,7 +52,7 @@ class Thaws:
         epoch: int,
         model: nn.Module,
         average: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         rules: Mapping[str, Rule],
     ) -> Iterator[Thawed]:
         """Let go what thaws at the beginning of an epoch, counted from 1, once it is proven that it was still.
@@ -73,12 +72,12 @@ class Thaws:
             self._let_go(model, optimizer, rules)
             yield Thawed(held.epoch, held.frozen.units, sha256)
 
-    def replay(self, done: int, model: nn.Module, optimizer: torch.optim.Optimizer, rules: Mapping[str, Rule]) -> None:
+    def replay(self, done: int, model: nn.Module, optimizer: Optimizer, rules: Mapping[str, Rule]) -> None:
         """Let go the first `done`, as a run that goes on had already: the same groups in the same order."""
         while self.done < done:
             self._let_go(model, optimizer, rules)
 
-    def _let_go(self, model: nn.Module, optimizer: torch.optim.Optimizer, rules: Mapping[str, Rule]) -> None:
+    def _let_go(self, model: nn.Module, optimizer: Optimizer, rules: Mapping[str, Rule]) -> None:
         frozen = self.held[self.done].frozen
         self.done += 1
         still = [held.frozen for held in self.held[self.done :]] + ([self.rest] if self.rest else [])

@@ -12,6 +12,7 @@ from torch import nn
 
 from visionkit.classes import ClassTable
 from visionkit.engine.device import precision
+from visionkit.models.assembly import model_task
 from visionkit.nn.fold import folded
 from visionkit.predict.backend import Raw, RawClasses, RawDetections, RawMap
 from visionkit.score_map import ScoreMap
@@ -62,8 +63,7 @@ class TorchBackend:
             outputs = self.model(batch)
         own = {} if iou is None else {"iou": iou}
         found = self.model.predict(outputs, score=score, max_det=max_det, **own)
-        task: Task = getattr(self.model, "task", "detect")
-        return [RAW[task](said) for said in found]
+        return [RAW[model_task(self.model)](said) for said in found]
 
 
 def _raw_detections(said: Detections) -> Raw:

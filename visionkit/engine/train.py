@@ -20,12 +20,13 @@ from visionkit.engine.distributed import TorchProcesses, take_over
 from visionkit.engine.ema import WeightAverage
 from visionkit.engine.events import EpochDone, Listener, Stopped
 from visionkit.engine.interruption import StopRequest
-from visionkit.engine.optim import build_optimizer
+from visionkit.engine.optim import Optimizer, build_optimizer
 from visionkit.engine.parameter_groups import Rule, parameter_rules
 from visionkit.engine.settings import TrainSettings
 from visionkit.engine.steps import Loop, learning_rate, pausing, train_epoch
 from visionkit.engine.thawing import Thaws
 from visionkit.metrics.task_scores import SCORE_NAMES, TaskScores
+from visionkit.models.assembly import model_task
 from visionkit.ops.global_count import learning_together
 from visionkit.types import Batch
 
@@ -60,7 +61,7 @@ class TrainingState:
 
     model: nn.Module
     average: WeightAverage
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     epoch: int = 0
     batch: int = 0
     step: int = 0
@@ -146,7 +147,7 @@ class TrainingState:
     @property
     def score_names(self) -> tuple[str, ...]:
         """The scores that the history keeps, by the model's task; the first is the metric to be maximised."""
-        return SCORE_NAMES[getattr(self.model, "task", "detect")]
+        return SCORE_NAMES[model_task(self.model)]
 
     @property
     def metric(self) -> str:
@@ -259,14 +260,15 @@ def _out_of_patience(state: TrainingState, patience: int) -> bool:
 @contextmanager
 def _reproducible(device: torch.device) -> Iterator[None]:
     """On a CPU, sums in a fixed order. Elsewhere several layers have no such kernel, and no bytes are promised."""
-    before = torch.are_deterministic_algorithms_enabled()
+    before = torch.get_deterministic_debug_mode()
     fill_before = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     try:
         if device.type == "cpu":
-            torch.use_deterministic_algorithms(True)
+            # Not `use_deterministic_algorithms`, which says so to torch's compiler too, and imports that.
+            torch.set_deterministic_debug_mode("error")
             # Filling fresh memory costs time and nothing here reads memory it has not written.
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.set_deterministic_debug_mode(before)
         torch.utils.deterministic.fill_uninitialized_memory = fill_before  # type: ignore[attr-defined]

@@ -104,7 +104,7 @@ def _between(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
 
 
 class YoloV1Graph(nn.Module):
-    """Images u8 [B, H, W, 3] and thresholds in, decisions out."""
+    """Images u8 [B, H, W, 3] and thresholds in, decisions out; without `predict`'s bound, as `YoloGraph`."""
 
     def __init__(self, model: YoloV1) -> None:
         super().__init__()

@@ -139,7 +139,7 @@ def write_onnx(model: nn.Module, card: Mapping[str, Any], path: Path) -> None:
     """
     check_exportable(model, str(card["model"]))
     detects = model.task == "detect"
-    graph = graph_of(_out_of_place(folded(model))).eval()
+    graph = graph_of(_traceable(folded(model))).eval()
     inputs = ("images", *(THRESHOLDS if detects else ()))
     outputs = (*DETECTIONS, *(("masks",) if model.says_masks else ())) if detects else ("scores",)
     program = torch.onnx.export(
@@ -163,10 +163,17 @@ def write_onnx(model: nn.Module, card: Mapping[str, Any], path: Path) -> None:
     program.save(str(path))
 
 
-def _out_of_place(model: nn.Module) -> nn.Module:
-    """A copy whose activations leave their input as it is: the others take half of the time that tracing takes, as the
-    exporter takes each apart."""
+def _traceable(model: nn.Module) -> nn.Module:
+    """A copy that says the same in layers that the exporter knows well.
+
+    Activations leave their input as it is: the others take half of the time that tracing takes, as the exporter takes
+    each apart. What is drawn in training is its mean: ONNX has no randomised leaky ReLU.
+    """
     model = copy.deepcopy(model)
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.RReLU):
+                setattr(parent, name, nn.LeakyReLU((child.lower + child.upper) / 2))
     for module in model.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]

@@ -163,7 +163,7 @@ class DetectionParity:
 
 
 class ClassParity:
-    """Of classifiers: whether the best class is the same, and how probabilities differ."""
+    """Of classifiers that say every class: whether the best one is the same, and how probabilities differ."""
 
     def __init__(self) -> None:
         self.images = self.unmatched = 0

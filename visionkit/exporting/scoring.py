@@ -69,7 +69,7 @@ class DetectionScoring:
 
 
 class ClassScoring:
-    """Accuracy."""
+    """Accuracy; of sides that say every class."""
 
     def __init__(self, truth: AnnotatedImages, match: ClassMatch) -> None:
         self.truth = truth

@@ -28,7 +28,10 @@ one row, which tracing would have to tell apart."""
 
 
 class RegionGraph(nn.Module):
-    """Images u8 [B, H, W, 3] and thresholds in, decisions out; those of a model with masks have masks."""
+    """Images u8 [B, H, W, 3] and thresholds in, decisions out; those of a model with masks have masks.
+
+    As in `YoloGraph`, `predict`'s bound on the pairs that enter suppression is not in it, which adds to the tail alone.
+    """
 
     def __init__(self, model: FasterRcnn | MaskRcnn) -> None:
         super().__init__()

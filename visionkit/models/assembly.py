@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from visionkit.errors import UsageError
-from visionkit.types import Level, Unit
+from visionkit.types import Level, Task, Unit
 
 REGIONS = 300
 """What a model that is fed by proposals is run with where no one has any: as many as the light ones make their own."""
@@ -44,6 +44,12 @@ def levels_of(part: nn.Module) -> tuple[Level, ...]:
     """The levels that a backbone or a neck publishes."""
     levels: tuple[Level, ...] = part.levels  # type: ignore[assignment]
     return levels
+
+
+def model_task(model: nn.Module) -> Task:
+    """What a model says of an image, as its class has it."""
+    task: Task = model.task  # type: ignore[assignment]
+    return task
 
 
 def unpadded_sizes(images: Tensor, sizes: Sequence[tuple[int, int]] | None) -> tuple[tuple[int, int], ...]:

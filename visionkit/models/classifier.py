@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from visionkit.models.assembly import levels_of, model_units, require_input_size
 from visionkit.nn.normalize import Normalize
 from visionkit.ops.global_count import share_of_batch
-from visionkit.ops.losses import cross_entropy_loss
+from visionkit.ops.losses import CLASS_LOSSES, named_loss
 from visionkit.types import ClassRows, ClassScores, Level, Losses, Target, Task, Unit
 
 AUXILIARY_WEIGHT = 0.3
@@ -93,6 +93,7 @@ class Classifier(nn.Module):
         classes: K, number of classes.
         dropout: share of the mean's channels that training leaves out.
         label_smoothing: share of the truth that is spread evenly over all classes.
+        class_loss: a name of `CLASS_LOSSES`.
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
@@ -103,7 +104,13 @@ class Classifier(nn.Module):
     weighs_classes: ClassVar[bool] = False
 
     def __init__(
-        self, backbone: nn.Module, classes: int, *, dropout: float = 0.2, label_smoothing: float = 0.1
+        self,
+        backbone: nn.Module,
+        classes: int,
+        *,
+        dropout: float = 0.2,
+        label_smoothing: float = 0.1,
+        class_loss: str = "cross-entropy",
     ) -> None:
         super().__init__()
         levels = levels_of(backbone)
@@ -113,6 +120,7 @@ class Classifier(nn.Module):
         self.head = ClassifierHead(levels[-1], classes, auxiliary, dropout)
         self.classes = classes
         self.label_smoothing = label_smoothing
+        self.class_loss = named_loss(CLASS_LOSSES, class_loss, "class_loss of classifier")
         self.half_way = tuple(auxiliary)
         self.stride = levels[-1].stride
         """Image sides must be divisible by this many pixels."""
@@ -150,21 +158,21 @@ class Classifier(nn.Module):
         return outputs
 
     def loss(self, outputs: ClassifierOutputs, targets: Sequence[Target]) -> Losses:
-        """Cross-entropy of the smoothed labels, a mean over the images; and that of the auxiliary heads, times 0.3.
+        """The named loss of the smoothed labels, a mean over the images; and that of the auxiliary heads, times 0.3.
 
         Args:
             targets: with one object each, which fills the picture.
         """
         labels = torch.cat([target.labels for target in targets])
         assert len(labels) == len(targets), "a picture has one class"
-        parts = {"class": self._cross_entropy(outputs.logits, labels)}
+        parts = {"class": self._class_loss(outputs.logits, labels)}
         if outputs.auxiliary:
-            losses = [self._cross_entropy(logits, labels) for logits in outputs.auxiliary]
+            losses = [self._class_loss(logits, labels) for logits in outputs.auxiliary]
             parts["auxiliary"] = AUXILIARY_WEIGHT * torch.stack(losses).sum()
         return Losses(parts)
 
-    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        losses = cross_entropy_loss(logits, labels, label_smoothing=self.label_smoothing)
+    def _class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        losses = self.class_loss(logits, labels, label_smoothing=self.label_smoothing)
         return losses.mean() * share_of_batch(len(labels))
 
     @torch.no_grad()

@@ -195,10 +195,13 @@ class Assigned:
 
     Args:
         what: the places: `points`, `cells`, `anchors`, `proposals`.
-        overlapping: what `best_iou` is measured with, in words.
+        overlapping: what overlaps are measured with, in words.
         positives: i64 [G, P], how many of them at each stride.
         strides: of the P maps, in pixels.
         best_iou: f32 [G], the largest overlap; 0 where there is nothing to overlap.
+        object: i64 [M], the object that each place learns which learns one; those that overlap theirs most first.
+        iou: f32 [M], by how much.
+        facts: by name, where each of these places is, [M] or [M, V]; see `visionkit.predict.why`.
     """
 
     what: str
@@ -206,6 +209,9 @@ class Assigned:
     positives: Tensor
     strides: tuple[int, ...]
     best_iou: Tensor
+    object: Tensor
+    iou: Tensor
+    facts: Mapping[str, Tensor]
 
 
 def assigned_by(
@@ -216,24 +222,39 @@ def assigned_by(
     strides: Sequence[int],
     boxes: Tensor,
     gt_boxes: Tensor,
+    facts: Mapping[str, Tensor],
     what: str,
     overlapping: str,
 ) -> Assigned:
-    """Counts what a matcher decided.
+    """Counts what a matcher decided, and names the places.
 
     Args:
         gt_index, label: i64 [A], as matchers give them for one image.
         stride: [A], of the map each place is on.
         strides: of all maps.
-        boxes: f32 [A, 4], what overlaps are measured with.
+        boxes: f32 [A * N, 4], what overlaps are measured with, N of each place.
         gt_boxes: f32 [G, 4].
+        facts: by name, where each place is, [A] or [A, V].
     """
-    positive = label == POSITIVE
+    positive = (label == POSITIVE).nonzero().squeeze(1)
     level = (stride[positive, None] == stride.new_tensor(strides)).to(torch.uint8).argmax(1)
-    places = gt_index[positive] * len(strides) + level
-    counts = places.bincount(minlength=len(gt_boxes) * len(strides))
-    best = torch.nn.functional.pad(box_iou(gt_boxes[:, None], boxes), (0, 1)).amax(1)  # padded, so that A may be 0
-    return Assigned(what, overlapping, counts.view(len(gt_boxes), len(strides)), tuple(strides), best)
+    of_object = gt_index[positive]
+    counts = (of_object * len(strides) + level).bincount(minlength=len(gt_boxes) * len(strides))
+    overlap = box_iou(gt_boxes[:, None], boxes)  # [G, A * N]
+    best = torch.nn.functional.pad(overlap, (0, 1)).amax(1)  # padded, so that A may be 0
+    each = max(1, len(boxes) // max(1, len(label)))
+    own = positive[:, None] * each + torch.arange(each, device=positive.device)  # [M, N]
+    iou, order = overlap[of_object[:, None], own].amax(1).sort(descending=True, stable=True)
+    return Assigned(
+        what,
+        overlapping,
+        counts.view(len(gt_boxes), len(strides)),
+        tuple(strides),
+        best,
+        of_object[order],
+        iou,
+        {name: values[positive[order]] for name, values in facts.items()},
+    )
 
 
 class Explainable(Protocol):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from visionkit.errors import UsageError
 from visionkit.models.assembly import levels_of, model_units, require_input_size, unpadded_sizes
 from visionkit.models.explanation import Assigned, Candidates
-from visionkit.models.faster_rcnn import light_head, light_neck
+from visionkit.models.region_parts import light_head, light_neck
 from visionkit.models.roi_head import RoiHead, RoiOutputs
 from visionkit.nn.normalize import Normalize
 from visionkit.types import ClassRows, Detections, Losses, Target, Task, Unit
@@ -45,10 +45,11 @@ class FastRcnn(nn.Module):
     Args:
         backbone: publishes `levels` and `units`; its forward returns one map a level.
         classes: K, number of classes, without background.
-        neck: publishes `levels`, all of one width; `nn.single_map.SingleMap` makes this the detector of one level that
-            the paper has.
+        neck: publishes `levels`, all of one width.
         head: reads regions from the first of the neck's maps.
         box_loss: of the head that is not given: a name of `DELTA_LOSSES`.
+        class_loss: likewise: a name of `CLASS_LOSSES`.
+        single_level: where no neck is given, one map of the backbone in place of a pyramid, as the paper has.
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
@@ -68,14 +69,17 @@ class FastRcnn(nn.Module):
         neck: nn.Module | None = None,
         head: RoiHead | None = None,
         box_loss: str = "smooth-l1",
+        class_loss: str = "cross-entropy",
+        single_level: bool = False,
     ) -> None:
         super().__init__()
         levels = levels_of(backbone)
         self.normalize = Normalize()
         self.backbone = backbone
-        self.neck = neck or light_neck(levels, "none")
-        of_neck = levels_of(self.neck)
-        self.head = head or light_head(of_neck, classes, pooling="pool", box_loss=box_loss)
+        self.neck = neck or light_neck(levels, "none", single_level=single_level)
+        self.head = head or light_head(
+            levels_of(self.neck), classes, pooling="pool", box_loss=box_loss, class_loss=class_loss
+        )
         self.classes = classes
         self.stride = max(level.stride for level in levels)
         """Image sides must be divisible by this many pixels."""

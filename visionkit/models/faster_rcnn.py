@@ -6,7 +6,7 @@ Source: Ren et al. 2015, Faster R-CNN; on several maps as in Lin et al. 2017, Fe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -14,24 +14,11 @@ from torch import Tensor, nn
 
 from visionkit.models.assembly import levels_of, model_units, require_input_size, unpadded_sizes
 from visionkit.models.explanation import Assigned, Candidates
-from visionkit.models.roi_head import RoiHead, RoiOutputs, RoiSettings, light_tower
-from visionkit.models.rpn import ProposalSettings, RegionProposals, RpnOutputs
-from visionkit.nn.fpn import Extra, FeaturePyramid
+from visionkit.models.region_parts import region_parts
+from visionkit.models.roi_head import RoiHead, RoiOutputs
+from visionkit.models.rpn import RegionProposals, RpnOutputs
 from visionkit.nn.normalize import Normalize
-from visionkit.nn.norms import group_norm
-from visionkit.ops.roi import Pooling
-from visionkit.types import ClassRows, Detections, Level, Losses, Target, Task, Unit
-
-LIGHT_WIDTH = 96
-LIGHT_FEATURES = 256
-LIGHT_PROPOSALS = ProposalSettings(before_nms=(500, 300), after_nms=(300, 300))
-LIGHT_REGIONS = RoiSettings(sampled=64, sampling=1)
-"""As many regions an image as Fast R-CNN (section 2.3). One point a bin, because on a CPU the gradient of RoIAlign is a
-slow scatter: with 128 regions and four points it took half of a step."""
-
-SIZES_IN_STRIDES = (2.5, 4.0)
-"""Anchors of the light form, in strides of their level: the sizes of all levels are each 1.6 times the one before or
-a little less."""
+from visionkit.types import ClassRows, Detections, Losses, Target, Task, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +47,12 @@ class FasterRcnn(nn.Module):
     Args:
         backbone: publishes `levels` and `units`; its forward returns one map a level.
         classes: K, number of classes, without background.
-        neck: publishes `levels`, all of one width; `nn.single_map.SingleMap` makes this a detector of one level.
+        neck: publishes `levels`, all of one width.
         rpn: of the neck's levels.
         head: reads regions from the first of them.
         box_loss: of the parts that are not given: a name of `DELTA_LOSSES`.
+        class_loss: of the head that is not given: a name of `CLASS_LOSSES`.
+        single_level: where no neck is given, one map of the backbone in place of a pyramid, as in the first paper.
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
@@ -82,15 +71,24 @@ class FasterRcnn(nn.Module):
         rpn: RegionProposals | None = None,
         head: RoiHead | None = None,
         box_loss: str = "smooth-l1",
+        class_loss: str = "cross-entropy",
+        single_level: bool = False,
     ) -> None:
         super().__init__()
         levels = levels_of(backbone)
+        parts = region_parts(
+            levels,
+            classes,
+            neck=neck,
+            rpn=rpn,
+            head=head,
+            box_loss=box_loss,
+            class_loss=class_loss,
+            single_level=single_level,
+        )
         self.normalize = Normalize()
         self.backbone = backbone
-        self.neck = neck or light_neck(levels, "pool")
-        of_neck = levels_of(self.neck)
-        self.rpn = rpn or light_proposals(of_neck, box_loss)
-        self.head = head or light_head(of_neck[: len(levels)], classes, box_loss=box_loss)
+        self.neck, self.rpn, self.head = parts.neck, parts.rpn, parts.head
         self.classes = classes
         # Coarser maps than the backbone's end where they end; the backbone's own must fit.
         self.stride = max(level.stride for level in levels)
@@ -177,24 +175,3 @@ class FasterRcnn(nn.Module):
         """Which anchors learn to propose each object, and which proposals learn it."""
         stages = self.rpn.assigned(outputs.proposals, targets), self.head.assigned(outputs.regions, targets)
         return list(zip(*stages, strict=True))
-
-
-def light_neck(levels: Sequence[Level], extra: Extra) -> FeaturePyramid:
-    """A narrow pyramid with a norm after each convolution."""
-    return FeaturePyramid(levels, LIGHT_WIDTH, norm=nn.BatchNorm2d, extra=extra)
-
-
-def light_proposals(levels: Sequence[Level], box_loss: str = "smooth-l1") -> RegionProposals:
-    """Two sizes and three shapes of anchors a cell, 300 proposals an image."""
-    sizes = [[share * level.stride for share in SIZES_IN_STRIDES] for level in levels]
-    # Groups, not the batch: the tower sees maps of all levels, whose statistics differ.
-    return RegionProposals(levels, sizes, norm=group_norm, settings=replace(LIGHT_PROPOSALS, box_loss=box_loss))
-
-
-def light_head(
-    levels: Sequence[Level], classes: int, *, pooling: Pooling = "align", box_loss: str = "smooth-l1"
-) -> RoiHead:
-    """A narrow tower that learns from 64 regions an image."""
-    settings = replace(LIGHT_REGIONS, pooling=pooling, box_loss=box_loss)
-    tower = light_tower(levels[0].channels, settings.size, LIGHT_FEATURES)
-    return RoiHead(levels, classes, tower, LIGHT_FEATURES, settings=settings)

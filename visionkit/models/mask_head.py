@@ -16,7 +16,8 @@ from visionkit.nn.activations import ACTIVATIONS
 from visionkit.nn.conv import conv_layers
 from visionkit.nn.norms import Norm, no_norm
 from visionkit.ops.global_count import global_count
-from visionkit.ops.losses import bce_loss
+from visionkit.ops.loss_sums import weighted_names
+from visionkit.ops.mask_losses import OBJECT_MASK_LOSSES
 from visionkit.ops.mask_targets import region_masks
 from visionkit.ops.roi import roi_features
 from visionkit.types import ClassRows, Level, Target
@@ -50,6 +51,7 @@ class MaskHead(nn.Module):
         depth: 3x3 convolutions.
         norm: after each of them.
         sampling: points a bin, on each side.
+        mask_loss: a sum of `OBJECT_MASK_LOSSES` by name, see `weighted_names`; the paper's is binary cross-entropy.
     """
 
     def __init__(
@@ -61,11 +63,13 @@ class MaskHead(nn.Module):
         depth: int = 4,
         norm: Norm = no_norm,
         sampling: int = 2,
+        mask_loss: str = "bce",
     ) -> None:
         super().__init__()
         relu = ACTIVATIONS["relu"]
         self.strides = tuple(level.stride for level in levels)
         self.sampling = sampling
+        self.loss_terms = weighted_names(mask_loss, OBJECT_MASK_LOSSES, "mask_loss")
         widths = [levels[0].channels, *[width] * depth]
         self.tower = nn.Sequential(
             *(
@@ -95,8 +99,8 @@ class MaskHead(nn.Module):
         return logits
 
     def loss(self, outputs: MaskOutputs, targets: Sequence[Target]) -> Tensor:
-        """Binary cross-entropy of each region's mask of its own class, a mean over the cells of all regions whose
-        object has a mask that is known. Source: section 3, the third term of the loss.
+        """The named losses of each region's mask of its own class, a mean over all regions whose object has a mask that
+        is known. Source: section 3, the third term of the loss.
         """
         masks = [target.masks for target in targets if target.masks is not None]
         assert len(masks) == len(targets), "a model of masks learns from masks"
@@ -106,4 +110,5 @@ class MaskHead(nn.Module):
         gt_boxes, labels = (torch.cat([getattr(t, name) for t in targets])[truth] for name in ("boxes", "labels"))
         logits = outputs.logits[region, labels]
         wanted = region_masks(torch.cat(masks)[truth], gt_boxes, outputs.boxes[region], logits.shape[-1])
-        return bce_loss(logits, wanted).sum() / max(1, global_count(logits.numel()))
+        each = [factor * OBJECT_MASK_LOSSES[name](logits, wanted) for name, factor in self.loss_terms.items()]
+        return torch.stack(each).sum() / max(1, global_count(len(region)))

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from visionkit.models.assembly import levels_of, model_units, require_input_size, unpadded_sizes
 from visionkit.models.explanation import Assigned, Candidates
-from visionkit.models.faster_rcnn import light_head, light_neck, light_proposals
 from visionkit.models.mask_head import MaskHead, MaskOutputs
+from visionkit.models.region_parts import region_parts
 from visionkit.models.roi_head import RoiHead, RoiOutputs
 from visionkit.models.rpn import RegionProposals, RpnOutputs
 from visionkit.nn.normalize import Normalize
@@ -58,7 +58,8 @@ class MaskRcnn(nn.Module):
         neck: publishes `levels`, all of one width.
         rpn: of the neck's levels.
         head, mask: read regions from the first of them.
-        box_loss: of the parts that are not given: a name of `DELTA_LOSSES`.
+        box_loss, class_loss, single_level: of the parts that are not given, as for `FasterRcnn`.
+        mask_loss: of the mask head that is not given: a sum by name, as it takes it.
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
@@ -80,16 +81,26 @@ class MaskRcnn(nn.Module):
         head: RoiHead | None = None,
         mask: MaskHead | None = None,
         box_loss: str = "smooth-l1",
+        class_loss: str = "cross-entropy",
+        mask_loss: str = "bce",
+        single_level: bool = False,
     ) -> None:
         super().__init__()
         levels = levels_of(backbone)
+        parts = region_parts(
+            levels,
+            classes,
+            neck=neck,
+            rpn=rpn,
+            head=head,
+            box_loss=box_loss,
+            class_loss=class_loss,
+            single_level=single_level,
+        )
         self.normalize = Normalize()
         self.backbone = backbone
-        self.neck = neck or light_neck(levels, "pool")
-        of_neck = levels_of(self.neck)
-        self.rpn = rpn or light_proposals(of_neck, box_loss)
-        self.head = head or light_head(of_neck[: len(levels)], classes, box_loss=box_loss)
-        self.mask = mask or _light_mask(of_neck[: len(levels)], classes)
+        self.neck, self.rpn, self.head = parts.neck, parts.rpn, parts.head
+        self.mask = mask or _light_mask(levels_of(self.neck)[: len(levels)], classes, mask_loss)
         self.classes = classes
         self.stride = max(level.stride for level in levels)
         """Image sides must be divisible by this many pixels."""
@@ -198,5 +209,7 @@ class MaskRcnn(nn.Module):
         return list(zip(*stages, strict=True))
 
 
-def _light_mask(levels: Sequence[Level], classes: int) -> MaskHead:
-    return MaskHead(levels, classes, LIGHT_MASK_WIDTH, depth=LIGHT_MASK_DEPTH, norm=group_norm, sampling=1)
+def _light_mask(levels: Sequence[Level], classes: int, mask_loss: str) -> MaskHead:
+    return MaskHead(
+        levels, classes, LIGHT_MASK_WIDTH, depth=LIGHT_MASK_DEPTH, norm=group_norm, sampling=1, mask_loss=mask_loss
+    )

@@ -5,7 +5,7 @@ Source: Girshick et al. 2014, Rich feature hierarchies for accurate object detec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import ClassVar
@@ -14,14 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from visionkit.models.assembly import levels_of, model_units, unpadded_sizes
+from visionkit.models.explanation import Assigned, Candidates, assigned_by
 from visionkit.models.linear_svm import fit_sigmoid, margins, mine
-from visionkit.models.rcnn_regions import TrainingRegions
+from visionkit.models.rcnn_regions import NEAR, TrainingRegions
 from visionkit.models.roi_head import LEAST_SIDE
 from visionkit.models.warped_regions import warp, with_context
 from visionkit.nn.normalize import Normalize
 from visionkit.ops.box_coding import decode_deltas
 from visionkit.ops.boxes import clip_boxes
-from visionkit.ops.nms import multiclass_nms
+from visionkit.ops.iou_matching import match_by_iou
+from visionkit.ops.nms import best_pairs, multiclass_nms
 from visionkit.proposals.selective_search import MOST_PROPOSALS, selective_search
 from visionkit.types import Batch, ClassRows, Detections, Target, Task, Unit
 
@@ -229,17 +231,63 @@ class Rcnn(nn.Module):
             masks: ignored: there are none.
             candidates: most (region, class) pairs that enter suppression, best first; bounds the time.
         """
+        found = []
+        for _, boxes, scores, large in self._said(outputs):
+            fit = torch.where(large, scores, -1)
+            decisions = multiclass_nms(
+                boxes, fit, score=max(score, 0.0), iou=iou, max_det=max_det, candidates=candidates
+            )
+            found.append(Detections(*decisions))
+        return found
+
+    def _said(self, outputs: RcnnOutputs) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Of each image which N regions are its own, i64 [N]; their boxes of each class, cut to the image, [N, K, 4];
+        their scores f32 [N, K]; whether a box is large enough, bool [N, K]."""
         boxes = decode_deltas(outputs.deltas, outputs.boxes[:, None])
         scores = self.head.probabilities(outputs.margins)
-        found = []
         for b, size in enumerate(outputs.sizes):
             of_image = (outputs.image == b).nonzero().squeeze(1)
             cut = clip_boxes(boxes[of_image], size)
-            large = ((cut[..., 2:] - cut[..., :2]) >= LEAST_SIDE).all(-1)
-            fit = torch.where(large, scores[of_image], -1)
-            decisions = multiclass_nms(cut, fit, score=max(score, 0.0), iou=iou, max_det=max_det, candidates=candidates)
-            found.append(Detections(*decisions))
+            yield of_image, cut, scores[of_image], ((cut[..., 2:] - cut[..., :2]) >= LEAST_SIDE).all(-1)
+
+    @torch.no_grad()
+    def candidates(self, outputs: RcnnOutputs, *, score: float, most: int) -> list[Candidates]:
+        """What `predict` decides on, with `most` candidates, and the proposal that each region is."""
+        found = []
+        for of_image, boxes, scores, large in self._said(outputs):
+            fit = torch.where(large, scores, -1)
+            entering = best_pairs(fit, score=max(score, 0.0), candidates=most)[:2]
+            facts = self._facts(outputs.boxes[of_image])
+            of_pairs = {"margin": outputs.margins[of_image]}
+            found.append(Candidates(boxes, scores, *entering, too_small=~large, of_boxes=facts, of_pairs=of_pairs))
         return found
+
+    @torch.no_grad()
+    def assigned(self, outputs: RcnnOutputs, targets: Sequence[Target]) -> list[tuple[Assigned, ...]]:
+        """From which proposals the way to each object is learnt; its class is learnt from the object itself."""
+        found: list[tuple[Assigned, ...]] = []
+        for b, target in enumerate(targets):
+            regions = outputs.boxes[outputs.image == b]
+            gt_index, label = match_by_iou(regions, target.boxes, target.ignore, positive=NEAR, background=NEAR)
+            facts = self._facts(regions)
+            proposals = assigned_by(
+                gt_index,
+                label,
+                stride=facts["read_stride"],
+                strides=(self.stride,),
+                boxes=regions,
+                gt_boxes=target.boxes,
+                facts=facts,
+                what="proposals",
+                overlapping="proposals",
+            )
+            found.append((proposals,))
+        return found
+
+    def _facts(self, regions: Tensor) -> dict[str, Tensor]:
+        """What is told of each of an image's regions [N, 4]: which proposal it is; they are read from the image."""
+        number = torch.arange(1, len(regions) + 1, device=regions.device)
+        return {"proposal": regions, "proposal_number": number, "read_stride": torch.full_like(number, self.stride)}
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Batch], on_images: Callable[[int], None] = lambda count: None) -> Fitting:

@@ -277,17 +277,18 @@ class RetinaNet(nn.Module):
     def assigned(self, outputs: RetinaNetOutputs, targets: Sequence[Target]) -> list[tuple[Assigned, ...]]:
         """Which anchors learn each object."""
         strides = [level.stride for level in levels_of(self.neck)]
-        stride = anchor_facts(outputs.anchors, outputs.counts, strides)["stride"]
+        facts = anchor_facts(outputs.anchors, outputs.counts, strides)
         found: list[tuple[Assigned, ...]] = []
         for target in targets:
             gt_index, label = _match(outputs.anchors, target)
             anchors = assigned_by(
                 gt_index,
                 label,
-                stride=stride,
+                stride=facts["stride"],
                 strides=strides,
                 boxes=outputs.anchors,
                 gt_boxes=target.boxes,
+                facts=facts,
                 what="anchors",
                 overlapping="anchors",
             )

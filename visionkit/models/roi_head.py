@@ -21,7 +21,7 @@ from visionkit.ops.boxes import clip_boxes
 from visionkit.ops.delta_losses import DELTA_LOSSES
 from visionkit.ops.global_count import global_count
 from visionkit.ops.iou_matching import match_by_iou
-from visionkit.ops.losses import cross_entropy_loss, named_loss
+from visionkit.ops.losses import CLASS_LOSSES, named_loss
 from visionkit.ops.matching import IGNORE, POSITIVE
 from visionkit.ops.nms import best_pairs, multiclass_nms
 from visionkit.ops.roi import Pooling, assign_levels, roi_features
@@ -52,6 +52,7 @@ class RoiSettings:
         size: bins on each side of a region.
         sampling, pooling: as `roi_features` takes them.
         box_loss: a name of `DELTA_LOSSES`.
+        class_loss: a name of `CLASS_LOSSES`.
     """
 
     sampled: int = 512
@@ -61,6 +62,7 @@ class RoiSettings:
     sampling: int = 2
     pooling: Pooling = "align"
     box_loss: str = "smooth-l1"
+    class_loss: str = "cross-entropy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,7 @@ class RoiHead(nn.Module):
         self.box_predictor = nn.Linear(features, 4 * classes)
         self.settings = settings or RoiSettings()
         self.box_loss = named_loss(DELTA_LOSSES, self.settings.box_loss, "box_loss of the R-CNN head")
+        self.class_loss = named_loss(CLASS_LOSSES, self.settings.class_loss, "class_loss of the R-CNN head")
         # Fast R-CNN, section 2.3, "SGD hyper-parameters".
         for predictor, deviation in ((self.class_predictor, 0.01), (self.box_predictor, 0.001)):
             nn.init.normal_(predictor.weight, std=deviation)
@@ -205,7 +208,7 @@ class RoiHead(nn.Module):
         classes[positive] = torch.cat([target.labels for target in targets])[truth]
 
         normaliser = global_count((classes != NO_CLASS).sum()).clamp(min=1)
-        class_loss = cross_entropy_loss(outputs.class_logits, classes, ignore_index=NO_CLASS).sum() / normaliser
+        class_loss = self.class_loss(outputs.class_logits, classes, ignore_index=NO_CLASS).sum() / normaliser
         gt_boxes = torch.cat([target.boxes for target in targets])[truth]
         deltas, regions = outputs.deltas[positive, classes[positive]], outputs.boxes[positive]
         box_loss = self.box_loss(deltas, regions, gt_boxes, DELTA_WEIGHTS).sum() / normaliser
@@ -291,14 +294,7 @@ class RoiHead(nn.Module):
         for b, (of_image, boxes, scores, large) in enumerate(self._said(outputs, sizes)):
             fit = torch.where(large, scores[:, :-1], -1)
             entering = best_pairs(fit, score=max(score, 0.0), candidates=most)[:2]
-            regions = outputs.boxes[of_image]
-            strides = torch.tensor(self.strides, device=regions.device)
-            facts = {
-                "proposal": regions,
-                "proposal_number": torch.arange(1, len(regions) + 1, device=regions.device),
-                "read_stride": strides[assign_levels(regions, self.strides)],
-                "background": scores[:, -1],
-            }
+            facts = {**self._facts(outputs.boxes[of_image]), "background": scores[:, -1]}
             if proposed is not None:
                 told = proposed[b][1]
                 kept = told.fate == KEPT
@@ -324,16 +320,26 @@ class RoiHead(nn.Module):
         for b, target in enumerate(targets):
             regions = outputs.boxes[outputs.image == b]
             gt_index, label = self._match(regions, target)
-            strides = torch.tensor(self.strides, device=regions.device)
+            facts = self._facts(regions)
             proposals = assigned_by(
                 gt_index,
                 label,
-                stride=strides[assign_levels(regions, self.strides)],
+                stride=facts["read_stride"],
                 strides=self.strides,
                 boxes=regions,
                 gt_boxes=target.boxes,
+                facts=facts,
                 what="proposals",
                 overlapping="proposals",
             )
             found.append(proposals)
         return found
+
+    def _facts(self, regions: Tensor) -> dict[str, Tensor]:
+        """What is told of each of an image's regions [N, 4]: which proposal it is, and which map it is read from."""
+        strides = torch.tensor(self.strides, device=regions.device)
+        return {
+            "proposal": regions,
+            "proposal_number": torch.arange(1, len(regions) + 1, device=regions.device),
+            "read_stride": strides[assign_levels(regions, self.strides)],
+        }

@@ -199,17 +199,18 @@ class RegionProposals(nn.Module):
     @torch.no_grad()
     def assigned(self, outputs: RpnOutputs, targets: Sequence[Target]) -> list[Assigned]:
         """Which anchors learn to propose each object."""
-        stride = anchor_facts(outputs.anchors, outputs.counts, self.strides)["stride"]
+        facts = anchor_facts(outputs.anchors, outputs.counts, self.strides)
         found = []
         for target in targets:
             gt_index, label = self._match(outputs.anchors, target)
             anchors = assigned_by(
                 gt_index,
                 label,
-                stride=stride,
+                stride=facts["stride"],
                 strides=self.strides,
                 boxes=outputs.anchors,
                 gt_boxes=target.boxes,
+                facts=facts,
                 what="anchors",
                 overlapping="anchors",
             )

@@ -247,10 +247,7 @@ class Yolo(nn.Module):
     @torch.no_grad()
     def candidates(self, outputs: YoloOutputs, *, score: float, most: int) -> list[Candidates]:
         """What `predict` decides on, with `most` candidates, and which cell of which level each point is of."""
-        of_points = {
-            "stride": outputs.strides.long(),
-            "cell": (outputs.points / outputs.strides[:, None]).floor().long(),
-        }
+        of_points = _facts_of_points(outputs)
         return [
             Candidates(
                 boxes,
@@ -286,11 +283,20 @@ class Yolo(nn.Module):
                 strides=self.head.strides,
                 boxes=boxes,
                 gt_boxes=target.boxes,
+                facts=_facts_of_points(outputs),
                 what="points",
                 overlapping="predicted boxes",
             )
             found.append((points,))
         return found
+
+
+def _facts_of_points(outputs: YoloOutputs) -> dict[str, Tensor]:
+    """Which cell of which level each point is of."""
+    return {
+        "stride": outputs.strides.long(),
+        "cell": (outputs.points / outputs.strides[:, None]).floor().long(),
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from visionkit.models.assembly import levels_of, model_units, require_input_size
 from visionkit.models.mask_kernels import MaskKernels, object_masks
 from visionkit.models.yolo import LossWeights, Yolo, YoloOutputs
 from visionkit.ops.global_count import global_count
-from visionkit.ops.losses import bce_loss, dice_loss
+from visionkit.ops.loss_sums import weighted_names
+from visionkit.ops.mask_losses import OBJECT_MASK_LOSSES
 from visionkit.ops.mask_targets import region_masks
 from visionkit.ops.matching import POSITIVE, match_task_aligned
 from visionkit.ops.nms import best_pairs, nms_per_class
@@ -46,7 +47,8 @@ class YoloMasksOutputs(YoloOutputs):
 class YoloMasks(Yolo):
     """`Yolo` with a branch for masks beside its head. Boxes, scores and their losses are those of `Yolo`.
 
-    Args: as `Yolo`.
+    Args: as `Yolo`, and
+        mask_loss: a sum of `OBJECT_MASK_LOSSES` by name, see `weighted_names`.
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
@@ -63,12 +65,14 @@ class YoloMasks(Yolo):
         weights: LossWeights | None = None,
         box_loss: str = "ciou",
         class_loss: str = "bce",
+        mask_loss: str = "bce + dice",
     ) -> None:
         require_strides("yolo-masks", levels_of(backbone), (8, 16, 32))
         super().__init__(
             backbone, classes, neck_widths=neck_widths, weights=weights, box_loss=box_loss, class_loss=class_loss
         )
         self.mask = MaskKernels(self.neck.levels)
+        self.loss_terms = weighted_names(mask_loss, OBJECT_MASK_LOSSES, "mask_loss")
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -97,7 +101,7 @@ class YoloMasks(Yolo):
         return YoloMasksOutputs(said.class_logits, said.side_logits, said.points, said.strides, kernels, features)
 
     def loss(self, outputs: YoloOutputs, targets: Sequence[Target]) -> Losses:
-        """The losses of `Yolo`, and of the masks binary cross-entropy and Dice, both of weight one.
+        """The losses of `Yolo`, and of the masks those that are named: binary cross-entropy and Dice, both of weight 1.
 
         A positive point learns the mask of its truth in the box that it says itself, as it will be asked for it. Each
         counts as much as its match is good, as for boxes. Of a truth whose mask is not known none is learnt.
@@ -125,8 +129,8 @@ class YoloMasks(Yolo):
         wanted = region_masks(gt_masks[learnt.truth], gt_boxes[learnt.truth], learnt.boxes, CELLS)
         share = learnt.quality / global_count(learnt.quality.sum()).clamp(min=1)
         return {
-            "mask": (bce_loss(logits, wanted).flatten(1).mean(1) * share).sum(),
-            "dice": (dice_loss(logits.sigmoid(), wanted) * share).sum(),
+            "mask" if name == "bce" else name: (factor * OBJECT_MASK_LOSSES[name](logits, wanted) * share).sum()
+            for name, factor in self.loss_terms.items()
         }
 
     @torch.no_grad()

@@ -288,12 +288,11 @@ class YoloV1(nn.Module):
     def candidates(self, outputs: YoloV1Outputs, *, score: float, most: int) -> list[Candidates]:
         """What `predict` decides on, with `most` candidates, and which box of which cell each is."""
         boxes_a_cell = outputs.cell_boxes.shape[2]
-        cells = (outputs.points / outputs.stride).floor().long()
-        number = torch.arange(boxes_a_cell, device=cells.device)
+        of_cells = _facts_of_cells(outputs)
+        number = torch.arange(boxes_a_cell, device=outputs.points.device)
         of_boxes = {
-            "stride": torch.full_like(cells[:, 0], outputs.stride).repeat_interleave(boxes_a_cell),
-            "cell": cells.repeat_interleave(boxes_a_cell, 0),
-            "box_of_cell": number.repeat(len(cells)),
+            **{name: values.repeat_interleave(boxes_a_cell, 0) for name, values in of_cells.items()},
+            "box_of_cell": number.repeat(len(outputs.points)),
         }
         confidence, class_scores = outputs.probabilities()
         found = []
@@ -320,11 +319,18 @@ class YoloV1(nn.Module):
                 strides=(outputs.stride,),
                 boxes=boxes,
                 gt_boxes=target.boxes,
+                facts=_facts_of_cells(outputs),
                 what="cells",
                 overlapping="predicted boxes",
             )
             found.append((cells,))
         return found
+
+
+def _facts_of_cells(outputs: YoloV1Outputs) -> dict[str, Tensor]:
+    """Where each cell is."""
+    cells = (outputs.points / outputs.stride).floor().long()
+    return {"stride": torch.full_like(cells[:, 0], outputs.stride), "cell": cells}
 
 
 @dataclass(frozen=True, slots=True)

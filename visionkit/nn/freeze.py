@@ -21,7 +21,9 @@ from visionkit.nn.norms import FrozenBatchNorm2d, InstanceNorm2d, LayerNorm2d, S
 from visionkit.nn.units import unit_list
 from visionkit.types import Unit
 
-HEAD = "head"
+HEADS = ("head", "mask")
+"""What `all-but-head` leaves to learn: a model of masks has a head of its own for them."""
+
 FORMS = "a count (10), a range (0-9), a list (0,1,2), a name or glob (backbone), all-but-head or none"
 NORM_LAYERS = (
     nn.BatchNorm1d,
@@ -83,10 +85,14 @@ def unit_numbers(spec: str, units: Sequence[Unit], option: str = "--freeze") -> 
     if spec == "none":
         return ()
     if spec == "all-but-head":
-        return [number for number, unit in enumerate(units) if not unit_matches(unit, HEAD)]
+        return [number for number, unit in enumerate(units) if not _of_head(unit)]
     if re.fullmatch(r"[0-9]+", spec):
         return _first(int(spec), units, option)
     return {number for entry in spec.split(",") for number in _entry(entry.strip(), spec, units, option)}
+
+
+def _of_head(unit: Unit) -> bool:
+    return any(unit_matches(unit, head) for head in HEADS)
 
 
 def _first(count: int, units: Sequence[Unit], option: str) -> Collection[int]:

@@ -163,7 +163,32 @@ def cross_entropy_loss(
     )
 
 
-CLASS_LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy_loss}
+def softmax_focal_loss(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int = IGNORE_INDEX,
+    label_smoothing: float = 0.0,
+    gamma: float = 2.0,
+) -> Tensor:
+    """(1 - p)^gamma times cross-entropy, with p the softmax at the label, in [0, inf): what is easy counts less.
+
+    Source: Lin et al. 2017, Focal Loss for Dense Object Detection, equation 4, over a softmax.
+
+    Args:
+        labels, ignore_index, label_smoothing: as `cross_entropy_loss`; p is that of the label, smoothed or not.
+        gamma: how much less the easy ones count, 1 or more; 0 not at all.
+    """
+    losses = cross_entropy_loss(logits, labels, ignore_index)
+    weight = (-torch.expm1(-losses)).pow(gamma)
+    if label_smoothing:
+        losses = cross_entropy_loss(logits, labels, ignore_index, label_smoothing)
+    return weight * losses
+
+
+ClassLoss = Callable[..., Tensor]
+"""As `cross_entropy_loss` is called, with all of its options."""
+
+CLASS_LOSSES: dict[str, ClassLoss] = {"cross-entropy": cross_entropy_loss, "softmax-focal": softmax_focal_loss}
 
 
 # Masks: [N] from probabilities and targets [N, ...] -------------------------------------------------------------------

@@ -7,16 +7,15 @@ mean the same in every image size. With nothing to judge they are 0.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from visionkit.errors import ConfigError
 from visionkit.ops.global_count import global_count
-from visionkit.ops.losses import IGNORE_INDEX, cross_entropy_loss, dice_loss
+from visionkit.ops.loss_sums import weighted_names
+from visionkit.ops.losses import IGNORE_INDEX, cross_entropy_loss, dice_loss, softmax_focal_loss
 
 SemanticLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -37,8 +36,7 @@ def mean_focal(logits: Tensor, labels: Tensor, weights: Tensor | None = None, ga
 
     Source: Lin et al. 2017, Focal Loss for Dense Object Detection, equation 4, over a softmax.
     """
-    losses = cross_entropy_loss(logits, labels)
-    return _weighted_mean((-torch.expm1(-losses)).pow(gamma) * losses, labels, weights)
+    return _weighted_mean(softmax_focal_loss(logits, labels, gamma=gamma), labels, weights)
 
 
 def _weighted_mean(losses: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
@@ -120,14 +118,4 @@ def loss_sum(said: str) -> Mapping[str, float]:
     >>> loss_sum("cross-entropy + 0.5*lovasz")
     {'cross-entropy': 1.0, 'lovasz': 0.5}
     """
-    terms: dict[str, float] = {}
-    for term in said.split("+"):
-        match = re.fullmatch(r"\s*(?:([0-9]*\.?[0-9]+)\s*\*\s*)?([a-z-]+)\s*", term)
-        factor = float(match[1] or 1) if match else 0.0
-        if match is None or match[2] not in SEMANTIC_LOSSES or match[2] in terms or factor <= 0:
-            raise ConfigError(
-                f"semantic_loss must be a sum of {', '.join(SEMANTIC_LOSSES)}, each at most once, got {said!r}; "
-                "for example cross-entropy + 0.5*lovasz"
-            )
-        terms[match[2]] = factor
-    return terms
+    return weighted_names(said, SEMANTIC_LOSSES, "semantic_loss")

@@ -45,9 +45,10 @@ class Pen:
 
 
 def draw(image: Image, result: Result) -> Image:
-    """A copy of an image with its result drawn on: a box, a name and a score each, one colour a class. A picture's
-    classes stand in its upper left corner, the best ones, one below the other. A semantic map lies over it, with a
-    legend below, so the picture is higher then.
+    """A copy of an image with its result drawn on: a box, a name and a score each, one colour a class; of a calibrated
+    model also the share that is right of those with such a score, `cat 0.87 (93%)`. A picture's classes stand in its
+    upper left corner, the best ones, one below the other. A semantic map lies over it, with a legend below, so the
+    picture is higher then.
 
     Lines and letters scale with the image. Labels stay inside it and dodge one another; where there is little room
     they lose the score, then letters, and where they could not be read, in a dense crowd or a tiny image, they are
@@ -239,12 +240,17 @@ def _draw_detections(canvas: Image, result: Result, pen: Pen, factor: int = 1) -
     _draw_boxes(canvas, result.boxes * factor, colours, _wordings(result), pen)
 
 
-def _wordings(result: Result) -> list[tuple[str, str]]:
+def _wordings(result: Result) -> list[tuple[str, ...]]:
     """What a label may say, the longest first."""
     names = [one_line(result.classes.names[label]) for label in result.labels]
     if result.semantic is not None:
         return [(f"{name} {share:.1%}", name) for name, share in zip(names, result.scores, strict=True)]
-    return [(f"{name} {score:.2f}", name) for name, score in zip(names, result.scores, strict=True)]
+    plain: list[tuple[str, ...]] = [
+        (f"{name} {score:.2f}", name) for name, score in zip(names, result.scores, strict=True)
+    ]
+    if result.confidences is None:
+        return plain
+    return [(f"{words[0]} ({share:.0%})", *words) for words, share in zip(plain, result.confidences, strict=True)]
 
 
 def _draw_classes(canvas: Image, result: Result, pen: Pen) -> None:

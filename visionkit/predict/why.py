@@ -25,10 +25,11 @@ are not in the list, and not counted.
 - `anchor`: the anchor box, which may reach beyond the image; `anchor_size`, the root of its area in network pixels, and
   `anchor_ratio`, height / width;
 - `proposal`: the region that was proposed, `proposal_number`, its place among all, from 1, the best; `objectness` and
-  `objectness_logit` as the proposals have them; `read_stride`, the map its features were read from. `stride`, `cell`
-  and `anchor` are then those of the anchor that the proposal came from;
+  `objectness_logit` as the proposals have them; `read_stride`, the map its features were read from, 1 where these are
+  of the image itself. `stride`, `cell` and `anchor` are then those of the anchor that the proposal came from;
 - `logit`: of the class, before it became the score by the sigmoid; or, beside a logit of each class and of background,
   by the softmax. `background`: what it gives to background;
+- `margin`: of the class's support vector machine, before it became the score by the sigmoid of that class;
 - `confidence` and `class_probability`: their product is the score.
 """
 

@@ -26,6 +26,7 @@ LONGEST_NAME = 12
 
 LEGEND: Mapping[str, str] = {
     "logit": "logit, by which the class got its score",
+    "margin": "margin of the class's SVM, by which it got its score",
     "object": "object and class p, whose product is the score",
     "proposal": "proposal by number, obj. its objectness, map the stride it was read at",
     "cell": "cell as column,row of the map of that stride",
@@ -78,7 +79,7 @@ def _row(place: int, candidate: Mapping[str, Any], source: Mapping[str, str]) ->
     """The cells of a candidate's row by their headings."""
     corners = " ".join(f"{corner:.0f}" for corner in candidate["bbox"])
     row = {"#": str(place), "class": _short(candidate["name"], LONGEST_NAME)}
-    row |= {name: source[name] for name in ("logit", "object", "class p") if name in source}
+    row |= {name: source[name] for name in ("logit", "margin", "object", "class p") if name in source}
     row |= {"score": decimals(candidate["score"], 3), "box": corners}
     if "by" in candidate:
         row |= {"by": f"#{candidate['by']}", "IoU": decimals(candidate["iou"], 3)}
@@ -91,9 +92,7 @@ def source_columns(source: Mapping[str, Any]) -> dict[str, str]:
     >>> source_columns({"stride": 16, "cell": [12, 7], "logit": 1.234})
     {'logit': '1.23', 'stride': '16', 'cell': '12,7'}
     """
-    cells = {}
-    if "logit" in source:
-        cells["logit"] = decimals(source["logit"])
+    cells = {name: decimals(source[name]) for name in ("logit", "margin") if name in source}
     if "confidence" in source:
         cells |= {"object": decimals(source["confidence"]), "class p": decimals(source["class_probability"])}
     if "proposal_number" in source:

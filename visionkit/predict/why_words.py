@@ -106,15 +106,19 @@ _OUTCOMES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 def assigned_words(stage: Mapping[str, Any]) -> str:
     """What learns an object at one stage.
 
-    >>> assigned_words({"what": "anchors", "best_iou": 0.714, "best_iou_of": "anchors", "positives": {"8": 3, "16": 1}})
-    '4 anchors learn it (stride 8: 3, stride 16: 1); best IoU of anchors 0.71'
+    >>> assigned_words({"what": "anchors", "best_iou": 0.714, "best_iou_of": "anchors", "positives": {"8": 3, "16": 1},
+    ...                 "places": [{"iou": 0.71, "stride": 8, "cell": [12, 7]}]})
+    '4 anchors learn it (stride 8: 3, stride 16: 1), the nearest: stride 8, cell 12,7; best IoU of anchors 0.71'
     """
     positives = stage["positives"]
     many = sum(positives.values())
-    where = ", ".join(f"stride {stride}: {count}" for stride, count in positives.items())
-    learn = f"{many} {stage['what'] if many != 1 else stage['what'][:-1]} learn{'s' * (many == 1)} it"
     best = f"best IoU of {stage['best_iou_of']} {decimals(stage['best_iou'])}"
-    return f"{learn} ({where}); {best}" if many else f"no {stage['what'][:-1]} learns it; {best}"
+    if not many:
+        return f"no {stage['what'][:-1]} learns it; {best}"
+    where = ", ".join(f"stride {stride}: {count}" for stride, count in positives.items())
+    learn = f"{many} {stage['what']} learn it" if many > 1 else f"1 {stage['what'][:-1]} learns it"
+    nearest = f"{', the nearest' * (many > 1)}: {source_words(stage['places'][0])}"
+    return f"{learn} ({where}){nearest}; {best}"
 
 
 def source_words(source: Mapping[str, Any]) -> str:

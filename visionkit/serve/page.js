@@ -149,13 +149,16 @@ function swatch(label) {
   return made;
 }
 
+/** Of a calibrated model also the share that is right of those with such a score. */
+const scoreWords = ({ score, confidence }) => score.toFixed(2) + (confidence === undefined ? "" : ` (${Math.round(100 * confidence)} %)`);
+
 function showTable(items) {
   const { task } = state.result;
   const table = byId("table"), focused = document.activeElement?.dataset?.row;
   table.tHead.replaceChildren(element("tr", {}, ...COLUMNS[task].map((head) => element("th", { scope: "col" }, head))));
   table.tBodies[0].replaceChildren(...items.map((item, row) => {
     const choice = element("button", { type: "button", "data-row": row, "aria-pressed": item === state.chosen, onclick: () => choose(item === state.chosen ? null : item) }, swatch(item.label), item.name);
-    const cells = { detect: () => [item.score.toFixed(2), item.bbox.map(Math.round).join(" ")], classify: () => [item.score.toFixed(3)], segment: () => [`${(100 * item.share).toFixed(1)} %`] }[task]();
+    const cells = { detect: () => [scoreWords(item), item.bbox.map(Math.round).join(" ")], classify: () => [item.score.toFixed(3)], segment: () => [`${(100 * item.share).toFixed(1)} %`] }[task]();
     return element("tr", { class: item === state.chosen ? "chosen" : "" }, element("td", {}, choice), ...cells.map((cell) => element("td", {}, cell)));
   }));
   byId("rows").hidden = !items.length;

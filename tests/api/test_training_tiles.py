@@ -1,0 +1,70 @@
+"""Training in tiles: large images are cut, and judged as `evaluate` with the same tiles judges them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from masks import write_masks
+from tiny import TinyRun, tiny_settings
+
+import visionkit
+from visionkit.api.task_data import training_dataset
+from visionkit.config import Recipe
+from visionkit.data.tiles import TiledDataset
+from visionkit.errors import ConfigError, UsageError
+from visionkit.formats.layout import find_layout, read_split
+
+
+def settings(**others: Any) -> dict[str, Any]:
+    return tiny_settings(epochs=1, tile=48, overlap=0.25, amp=False, **others)
+
+
+def test_a_detector_in_tiles(tiny_run: TinyRun, tiny_data: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    options = settings(weights=tiny_run.result.best, lr=1e-4)
+    run = visionkit.finetune(tiny_data, out=tmp_path / "run", say=said.append, **options)
+    assert run is not None
+    data = training_dataset(Recipe(tile=48, overlap=0.25, augment="light"), read_split(find_layout(tiny_data), "train"))
+    assert isinstance(data, TiledDataset)
+    # 64 px are two tiles of 48: of 64 x 48 px there are 2, of 64 x 64 px 4, and each picture whole.
+    (line,) = (line for line in said if line.startswith("Training data: "))
+    assert line.endswith(f"; {len(data) - 10} tiles of 10 large images")
+    assert any(f"1 epoch of {len(data)} images in batches of 4" in line for line in said)
+    judged = visionkit.evaluate(run.best, tiny_data, tile=48, overlap=0.25, amp=False, threads=1).to_json()
+    assert run.scores["AP"] == pytest.approx(judged["AP"], abs=1e-6)
+    assert run.scores["AR100"] == pytest.approx(judged["AR100"], abs=1e-6)
+    whole = visionkit.evaluate(run.best, tiny_data, amp=False, threads=1, workers=0).to_json()
+    assert whole != judged
+    assert judged["AR100"] > 0
+
+
+def test_a_segmenter_in_tiles(tmp_path: Path) -> None:
+    data = write_masks(tmp_path / "data", {"train": 4, "val": 2})
+    run = visionkit.finetune(data, out=tmp_path / "run", **settings(model="fcn32s", backbone="alexnet", augment="none"))
+    assert run is not None
+    judged = visionkit.evaluate(run.best, data, tile=48, overlap=0.25, amp=False, threads=1).to_json()
+    assert run.scores["mIoU"] == judged["mIoU"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind", "words"),
+    [
+        (
+            {"model": "classifier"},
+            ConfigError,
+            "model classifier learns whole pictures, which have no tiles; leave tile at 0",
+        ),
+        (
+            {"model": "fast-rcnn"},
+            ConfigError,
+            "model fast-rcnn is fed by proposals on whole images; leave tile at 0",
+        ),
+        ({"model": "rcnn"}, ConfigError, "model rcnn is fed by proposals on whole images; leave tile at 0"),
+        ({"tile": 16}, UsageError, "a tile must be at least 32 px wide, got 16; choose a larger one"),
+    ],
+)
+def test_what_has_no_tiles(recipe: dict[str, Any], kind: type[Exception], words: str, tiny_data: Path) -> None:
+    images = read_split(find_layout(tiny_data), "val")
+    with pytest.raises(kind) as error:
+        training_dataset(Recipe(**{"tile": 64, **recipe}), images)
+    assert str(error.value) == words

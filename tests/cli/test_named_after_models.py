@@ -1,0 +1,34 @@
+"""`classify` and `segment` are `detect` under other names, but never run the bundled detector under them."""
+
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine
+
+from visionkit.cli.loaded import require_other_than_bundled
+from visionkit.errors import UsageError
+
+REMEDIES = {
+    "classify": "classify needs the weights of a classifier, and the bundled model is a detector; give --weights FILE, "
+    "which visionkit finetune --model classifier makes of your pictures, or use visionkit detect",
+    "segment": "segment needs the weights of a segmenter, and the bundled model is a detector; give --weights FILE, "
+    "which visionkit finetune --model fcn8s makes, or torchvision:fcn_resnet50, or use visionkit detect",
+}
+
+
+@pytest.mark.parametrize("said", [[], ["--weights", "default"]], ids=["nothing", "default"])
+@pytest.mark.parametrize("command", REMEDIES)
+def test_without_weights_it_says_where_some_come_from(
+    command: str, said: list[str], command_line: CommandLine, tmp_path: Path
+) -> None:
+    done = command_line(command, "photo.jpg", *said, folder=tmp_path)
+    assert (done.code, done.stdout) == (2, "")
+    assert done.error == REMEDIES[command]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_any_other_weights_pass() -> None:
+    require_other_than_bundled("best.safetensors", "classify", "classifier", "")
+    require_other_than_bundled("coco", "classify", "classifier", "")
+    with pytest.raises(UsageError):
+        require_other_than_bundled("default", "classify", "classifier", "")
