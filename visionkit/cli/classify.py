@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from visionkit.bundled.files import DEFAULT_WEIGHTS
 from visionkit.cli.detect import detect
 from visionkit.cli.loaded import require_other_than_bundled
 
@@ -22,7 +21,7 @@ def classify(**options: Any) -> None:
 
     Example: [bold]visionkit classify cells/*.png --weights runs/finetune/cells-1/best.safetensors --conf 0.1[/bold]
     """
-    weights = options.get("weights", DEFAULT_WEIGHTS)
+    weights = options.get("weights", "default")
     require_other_than_bundled(
         weights, "classify", "classifier", "which visionkit finetune --model classifier makes of your pictures"
     )

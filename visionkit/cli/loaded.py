@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from visionkit.bundled.files import DEFAULT_WEIGHTS
 from visionkit.cli.progress import loading_progress, say
 from visionkit.errors import UsageError
 
@@ -50,6 +49,8 @@ def require_other_than_bundled(weights: str, command: str, kind: str, remedy: st
     Raises:
         UsageError: the weights are the bundled model.
     """
+    from visionkit.bundled.files import DEFAULT_WEIGHTS
+
     if weights == DEFAULT_WEIGHTS:
         raise UsageError(
             f"{command} needs the weights of a {kind}, and the bundled model is a detector; give --weights FILE, "

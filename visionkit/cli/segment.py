@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from visionkit.bundled.files import DEFAULT_WEIGHTS
 from visionkit.cli.detect import detect
 from visionkit.cli.loaded import require_other_than_bundled
 
@@ -33,7 +32,7 @@ def segment(**options: Any) -> None:
 
     Example: [bold]visionkit segment street/*.jpg --weights runs/finetune/camvid-1/best.safetensors[/bold]
     """
-    weights = options.get("weights", DEFAULT_WEIGHTS)
+    weights = options.get("weights", "default")
     require_other_than_bundled(
         weights, "segment", "segmenter", "which visionkit finetune --model fcn8s makes, or torchvision:fcn_resnet50"
     )
