@@ -57,7 +57,10 @@ def test_maps_in_tiles_are_scored_and_drawn(tmp_path: Path) -> None:
         weights, data, tile=32, overlap=0.3, threads=1, amp=False, pictures=tmp_path / "pictures"
     )
     val = read_split(find_layout(data), "val")
-    model, counts = visionkit.load(weights, device="cpu", exact=True), MapCounts(val.classes, boundaries=True)
+    model, counts = (
+        visionkit.load(weights, device="cpu", exact=True),
+        MapCounts(val.classes, boundaries=True, intervals=True),
+    )
     for record in val.images:
         (result,) = model.detect(data / "images/val" / record.file_name, tile=32, overlap=0.3)
         assert result.semantic is not None
