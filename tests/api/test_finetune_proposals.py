@@ -7,6 +7,7 @@ import pytest
 
 import visionkit
 from tests.tiny import tiny_settings, write_blocks
+from visionkit.api.task_data import given_proposals
 from visionkit.errors import ConfigError, DataError, UsageError
 
 
@@ -37,6 +38,9 @@ def test_trains_and_evaluates(data: Path, proposals: Path, tmp_path: Path) -> No
     )
     scores = visionkit.evaluate(result.best, data, proposals=proposals / "val.json", workers=0)
     assert result.scores["AP"] == scores.AP is not None
+    assert visionkit.evaluate(result.best, data, proposals=proposals, workers=0).AP == scores.AP  # of a file each split
+    with pytest.raises(DataError, match=r"must have test\.json or test\.npz, it has neither"):
+        given_proposals(proposals, "test")
     # Proposals of nothing but one corner: nothing is found there.
     rows = [{"image_id": 5, "bbox": [0, 0, 2, 2]}]
     (tmp_path / "corner.json").write_text(json.dumps(rows))

@@ -18,7 +18,7 @@ from visionkit.api.datasets import find_dataset, say_split
 from visionkit.api.detection_scores import Beside, score_detections
 from visionkit.api.map_pictures import drawn_maps
 from visionkit.api.report import report_maps
-from visionkit.api.task_data import says_masks, task_dataset, task_images, task_layout
+from visionkit.api.task_data import given_proposals, says_masks, task_dataset, task_images, task_layout
 from visionkit.api.tiled_evaluation import check_tiled, tiled_maps, tiled_results, tiled_rows
 from visionkit.api.weights import find_model
 from visionkit.build import LoadedModel, save_calibrated
@@ -94,7 +94,8 @@ def evaluate(
         task: what of detections is compared, boxes (`bbox`) or masks (`segm`).
         iou: of two detections of a class that overlap more, the better one is kept; the model's own where None.
         beta: of a classifier alone: give F-beta too, in which recall counts so many times as much as precision.
-        proposals: a file of them on the split, for a model that is fed by them; see `formats.proposals`.
+        proposals: a file of them on the split, or a folder with a file for each split, for a model that is fed by
+            them; see `formats.proposals`.
         tile: side in pixels of the overlapping tiles that larger images are seen in, as `detect` sees them; whole where
             None.
         overlap: share of a tile that neighbours have in common; 0.2 where None.
@@ -151,7 +152,7 @@ def evaluate(
     use_threads(threads)
     settings = loaded.recipe.train
     half = settings.amp if amp is None else amp
-    samples = task_dataset(loaded.recipe, truth, proposals=None if proposals is None else Path(proposals))
+    samples = task_dataset(loaded.recipe, truth, proposals=given_proposals(proposals, split))
     loader = split_loader(samples, image_size, batch or settings.batch, workers, where)
     model = loaded.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     count = counted_images(len(samples), listen)

@@ -8,7 +8,7 @@ from visionkit.api.detection_scores import Beside, score_detections
 from visionkit.api.evaluate import counted_images, score_maps, split_loader
 from visionkit.api.prepare import Prepared, Say
 from visionkit.api.task_data import proposals_file, task_dataset, task_of
-from visionkit.api.tiled_evaluation import tiled_maps, tiled_results, tiled_rows
+from visionkit.api.tiled_evaluation import tiled_as_trained, tiled_maps, tiled_rows
 from visionkit.api.training_run import FinetuneResult
 from visionkit.api.training_tiles import training_tiling
 from visionkit.build import load_model
@@ -45,17 +45,7 @@ def write_run_report(run: Prepared, result: FinetuneResult, listen: Listener, sa
     tiling = training_tiling(config)
     is_map = task_of(config) == "segment"
     if tiling is not None:
-        results = tiled_results(
-            loaded,
-            truth,
-            tiling,
-            image_size=config.imgsz,
-            batch=config.train.batch,
-            iou=None,
-            device=device,
-            amp=amp,
-            on_images=count,
-        )
+        results = tiled_as_trained(loaded, truth, tiling, device=device, on_images=count)
         if is_map:
             score_maps(truth, tiled_maps(results), beside, title)
         else:

@@ -81,6 +81,17 @@ def proposals_file(config: Config, split: str) -> Path | None:
     return split_file(Path(config.proposals), split) if config.proposals else None
 
 
+def given_proposals(place: str | Path | None, split: str) -> Path | None:
+    """The file of proposals that a user names, or that of the split where it is a folder with a file for each.
+
+    Raises:
+        DataError: the folder has none for the split.
+    """
+    if place is None or not Path(place).is_dir():
+        return None if place is None else Path(place)
+    return split_file(Path(place), split)
+
+
 def task_dataset(
     recipe: Recipe, images: AnnotatedImages, cache: CacheName = "off", proposals: Path | None = None
 ) -> TaskDataset:
@@ -97,7 +108,7 @@ def task_dataset(
         if wants_proposals(recipe):
             raise UsageError(
                 f"model {recipe.model} needs proposals of each image; finetune takes a folder of them by --set "
-                "proposals=FOLDER, evaluate a file by --proposals; or use faster-rcnn, which makes its own"
+                "proposals=FOLDER, evaluate the same or a file by --proposals; or use faster-rcnn, which makes its own"
             )
         return DATASETS[task_of(recipe)](recipe, images, cache)
     if not (wants_proposals(recipe) or is_fitted(recipe)):

@@ -47,7 +47,23 @@ def tiled_scores(
 ) -> TaskScores:
     """What `evaluate` with the same tiles says of a model in eval mode, while it is trained and lies in no file yet."""
     loaded = LoadedModel(model, truth.classes, recipe, {}, Path(), "")  # type: ignore[arg-type]
-    results = tiled_results(
+    results = tiled_as_trained(loaded, truth, tiling, device=device, on_images=on_images)
+    if loaded.model.task == "segment":
+        return count_maps(tiled_maps(results), truth)
+    return coco_scores(truth, tiled_rows(results))
+
+
+def tiled_as_trained(
+    loaded: LoadedModel,
+    truth: AnnotatedImages,
+    tiling: Tiling,
+    *,
+    device: torch.device,
+    on_images: Callable[[int], None],
+) -> Iterator[tuple[ImageRecord, Result]]:
+    """`tiled_results` with size, batch and precision of the model's recipe."""
+    recipe = loaded.recipe
+    return tiled_results(
         loaded,
         truth,
         tiling,
@@ -58,9 +74,6 @@ def tiled_scores(
         amp=recipe.train.amp,
         on_images=on_images,
     )
-    if loaded.model.task == "segment":
-        return count_maps(tiled_maps(results), truth)
-    return coco_scores(truth, tiled_rows(results))
 
 
 def tiled_rows(results: Iterator[tuple[ImageRecord, Result]]) -> list[dict[str, Any]]:

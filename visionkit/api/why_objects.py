@@ -12,7 +12,7 @@ import torch
 
 from visionkit.api.datasets import find_dataset
 from visionkit.api.evaluate import known_classes
-from visionkit.api.task_data import task_dataset
+from visionkit.api.task_data import given_proposals, task_dataset
 from visionkit.api.weights import find_model
 from visionkit.classes import ClassMatch, ClassTable
 from visionkit.data.collate import collate
@@ -95,7 +95,7 @@ def why_objects(
     match = known_classes(loaded, truth, say)
     where = choose_device(device)
     use_threads(threads)
-    file = None if proposals is None else Path(proposals)
+    file = given_proposals(proposals, split)
     samples = task_dataset(loaded.recipe, replace(truth, images=(record,)), proposals=file)
     batch = collate([EvaluationView(samples, image_size)[0]])
     model = loaded.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]

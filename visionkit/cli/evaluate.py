@@ -43,7 +43,9 @@ def evaluate(
     beta: Annotated[
         float | None, typer.Option(help="Of a classifier: F-beta too, recall counting so many times as much; 2, 0.5.")
     ] = None,
-    proposals: Annotated[Path | None, typer.Option(help="File of proposals on the split: fast-rcnn, rcnn.")] = None,
+    proposals: Annotated[
+        Path | None, typer.Option(help="What propose wrote, or its file of the split: fast-rcnn, rcnn.")
+    ] = None,
     batch: Annotated[int | None, typer.Option("--batch", "--batch-size", help="Images a step; as trained.")] = None,
     imgsz: ImageSize = None,
     tile: Tile = None,

@@ -5,7 +5,7 @@ What only the other format can say of a row, it was told with: `Origin.told`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from typing import Any
 from visionkit.classes import ClassTable
 from visionkit.diagnosis.coco import Rows, examine_rows, find_unused
 from visionkit.diagnosis.coco_images import ImageFacts, Look
-from visionkit.diagnosis.findings import Finding
+from visionkit.diagnosis.file_repair import RepairedCopy
+from visionkit.diagnosis.findings import Examination, Finding
 from visionkit.diagnosis.geometry import Box
 from visionkit.diagnosis.notebook import Notebook, Origin, Row
+from visionkit.errors import DataError
 from visionkit.formats.coco import as_box
 from visionkit.formats.coco_segmentation import segmentation_area
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
@@ -107,6 +109,20 @@ class Examined:
         for row in self.rows.annotations:
             of_image[row.content["image_id"]].append(row)
         return [(row, of_image[row.content["id"]]) for row in self.rows.images]
+
+    def examination(self, file: Path, copy: Callable[[], RepairedCopy]) -> Examination:
+        """All that is known of the split.
+
+        Args:
+            file: that names the split.
+            copy: makes the files of a repaired copy, or raises DataError where there can be none.
+        """
+        found = Examination(file, self.findings, repaired=dict(self.rows.repaired()), truth=self.truth())
+        try:
+            found.copy = copy()
+        except DataError as error:
+            found.no_copy = str(error)
+        return found
 
     def truth(self) -> AnnotatedImages | None:
         """What a repair leaves, as records; None where no image is left."""

@@ -94,19 +94,7 @@ def examine_voc(files: VocSplit, look: Look = None) -> Examination:
     _add_rows(images, made)
     # The classes are those that objects have: one that a split lacks is told with the splits.
     examined = made.examine(look, listed=False)
-    copy, no_copy = None, ""
-    try:
-        copy = _copy(files, lists, orphans, examined)
-    except DataError as error:
-        no_copy = str(error)
-    return Examination(
-        files.source,
-        examined.findings,
-        repaired=dict(examined.rows.repaired()),
-        truth=examined.truth(),
-        copy=copy,
-        no_copy=no_copy,
-    )
+    return examined.examination(files.source, lambda: _copy(files, lists, orphans, examined))
 
 
 def _read_list(listed: VocList, made: MadeRows) -> _Listed:

@@ -81,19 +81,7 @@ def examine_yolo(files: YoloSplit, look: Look = None) -> Examination:
         made.find("VK007", path, "", "has no image", repaired=True)
     words = _add_rows(files, images, made)
     examined = made.examine(look)
-    copy, no_copy = None, ""
-    try:
-        copy = _copy(files, images, lists, unused, words, examined)
-    except DataError as error:
-        no_copy = str(error)
-    return Examination(
-        files.file,
-        examined.findings,
-        repaired=dict(examined.rows.repaired()),
-        truth=examined.truth(),
-        copy=copy,
-        no_copy=no_copy,
-    )
+    return examined.examination(files.file, lambda: _copy(files, images, lists, unused, words, examined))
 
 
 def _pictures(files: YoloSplit, made: MadeRows) -> tuple[list[Path], list[_Listed]]:
