@@ -76,7 +76,14 @@ class CommandLine:
         return self.wait()
 
     def close(self) -> None:
-        self._server.communicate()
+        # Said in words: its stdin would end only when the last copy is closed, and what this process forked has one.
+        assert self._server.stdin is not None
+        self._server.stdin.write("end\n")
+        self._server.stdin.flush()
+        try:
+            self._server.wait(timeout=60)
+        finally:
+            self._server.kill()
 
     def _answer(self) -> Any:
         assert self._server.stdout is not None

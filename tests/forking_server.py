@@ -2,8 +2,9 @@
 
 A child is what a user's process is: its own process group, signal handlers, streams and exit code.
 
-Reads orders from stdin, one JSON object a line: {"arguments", "folder", "environment", "stdout", "stderr"}. Answers
-each with two lines on stdout: {"pid": ...} when the child is there, {"code": ...} when it has ended.
+Reads orders from stdin, one JSON object a line: {"arguments", "folder", "environment", "stdout", "stderr"}; the line
+`end` is the last. Answers each with two lines on stdout: {"pid": ...} when the child is there, {"code": ...} when it
+has ended.
 """
 
 import atexit
@@ -45,7 +46,9 @@ def become(order: dict[str, Any]) -> None:
 
 def serve() -> bool:
     """Fork a child for each order; True in a child, False in the server at the end of its orders."""
-    for line in iter(sys.stdin.readline, ""):
+    for line in iter(sys.stdin.readline, "end\n"):
+        if not line:  # whoever gave the orders is gone
+            break
         pid = os.fork()
         if pid == 0:
             become(json.loads(line))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,10 @@ def started(*arguments: Any, torchrun: tuple[str, ...] = ()) -> Iterator[subproc
         yield process
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            # torchrun's processes lead groups of their own: left alive, they would hold its streams open.
+            for alive in (*children_of(process.pid), process.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(alive, signal.SIGKILL)
         process.communicate()
 
 
@@ -158,17 +161,21 @@ def wait_for_step(state: Path, step: int, process: subprocess.Popen[str]) -> Non
         time.sleep(0.02)
 
 
+def children_of(parent: int) -> dict[int, list[bytes]]:
+    """The processes that one started, and the environment of each."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found[int(folder.name)] = (folder / "environ").read_bytes().split(b"\0")
+    return found
+
+
 def rank_of(launcher: int, rank: int) -> int:
     """The process with this rank among the children of torchrun."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
-            environment = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if int(parent) == launcher and f"LOCAL_RANK={rank}".encode() in environment:
-            return int(folder.name)
-    raise AssertionError("no such process")
+    mark = f"LOCAL_RANK={rank}".encode()
+    (process,) = (pid for pid, environment in children_of(launcher).items() if mark in environment)
+    return process
 
 
 # What a restart goes on with ------------------------------------------------------------------------------------------

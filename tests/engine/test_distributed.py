@@ -24,6 +24,34 @@ def test_two_processes_do_alike() -> None:
     assert len(passed) == CHECKS.read_text().count("\ndef check_") > 0
 
 
+REJOIN = """
+import os, signal, time
+import torch
+from visionkit.engine.distributed import joined_processes
+
+rank, start = int(os.environ["RANK"]), int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+if start == 1 and rank == 1:
+    time.sleep(1)  # by now the other has looked for this one's address, and what it finds is of the one that died
+with joined_processes() as processes:
+    assert processes.sum(torch.ones(1)) == 2
+    if start == 0 and rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    while start == 0:
+        time.sleep(1)
+print("joined again", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="torch has no gloo launcher there")
+def test_one_that_is_started_again_late_is_waited_for(tmp_path: Path) -> None:
+    script = tmp_path / "rejoin.py"
+    script.write_text(REJOIN)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    done = subprocess.run([*launcher, str(script)], check=False, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("joined again") == 2
+
+
 def test_a_process_of_its_own_joins_nothing() -> None:
     for environment in ({}, {"WORLD_SIZE": "1", "RANK": "0"}, {"WORLD_SIZE": ""}):
         with joined_processes(environment) as processes:

@@ -20,7 +20,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
+from visionkit.engine.meeting import fresh_store
 from visionkit.errors import UsageError
 
 T = TypeVar("T")
@@ -93,6 +95,7 @@ def joined_processes(environment: Mapping[str, str] = os.environ) -> Iterator[To
 
     Raises:
         UsageError: some of what torchrun says is there and some is missing.
+        MissingProcessesError: the others did not come.
     """
     if int(environment.get("WORLD_SIZE") or 1) < 2:
         yield None
@@ -107,7 +110,14 @@ def joined_processes(environment: Mapping[str, str] = os.environ) -> Iterator[To
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank(environment) % torch.cuda.device_count())
-    dist.init_process_group(backend, timeout=PATIENCE)
+    store, rank, world_size = next(rendezvous("env://", timeout=PATIENCE))
+    dist.init_process_group(
+        backend,
+        store=fresh_store(store, rank, world_size, PATIENCE),
+        rank=rank,
+        world_size=world_size,
+        timeout=PATIENCE,
+    )
     try:
         yield TorchProcesses(dist.get_rank(), dist.get_world_size())
     finally:
