@@ -165,8 +165,14 @@ def form(fields: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def serving(backend: Any, *, errors: list[Exception] | None = None, **limits: Any) -> Iterator[Client]:
-    """A server on a port of its own, in a thread, until it is no longer needed."""
+def serving(
+    backend: Any, *, errors: list[Exception] | None = None, options: tuple[str, ...] = (), **limits: Any
+) -> Iterator[Client]:
+    """A server on a port of its own, in a thread, until it is no longer needed.
+
+    Args:
+        options: that it says it was started with.
+    """
     import uvicorn
 
     from visionkit.serve.app import Served, make_app
@@ -174,7 +180,8 @@ def serving(backend: Any, *, errors: list[Exception] | None = None, **limits: An
     from visionkit.serve.server import listen, server_of
 
     noted = [] if errors is None else errors
-    app = make_app(Served(backend, backend.task, "best.safetensors"), limits=Limits(**limits), on_error=noted.append)
+    model = Served(backend, backend.task, "best.safetensors", options=options)
+    app = make_app(model, limits=Limits(**limits), on_error=noted.append)
     with listen("127.0.0.1", 0) as listening:
         server: uvicorn.Server = server_of(app, grace_seconds=10)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

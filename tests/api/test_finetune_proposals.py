@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import visionkit
 from tests.tiny import tiny_settings, write_blocks
 from visionkit.api.task_data import given_proposals
 from visionkit.errors import ConfigError, DataError, UsageError
+from visionkit.models import searched_regions
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +33,13 @@ def proposals(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_trains_and_evaluates(data: Path, proposals: Path, tmp_path: Path) -> None:
+def test_trains_and_evaluates(data: Path, proposals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = tiny_settings(epochs=2, augment={"mosaic": 0.5, "affine": 0.5, "degrees": 5, "mixup": 0.2})
     result = visionkit.finetune(
         data=data, model="fast-rcnn", out=tmp_path / "run", set=[f"proposals={proposals}"], **settings
     )
-    scores = visionkit.evaluate(result.best, data, proposals=proposals / "val.json", workers=0)
+    fed, found = proposals / "val.json", tmp_path / "found.json"
+    scores = visionkit.evaluate(result.best, data, proposals=fed, workers=0, save_predictions=found)
     assert result.scores["AP"] == scores.AP is not None
     assert visionkit.evaluate(result.best, data, proposals=proposals, workers=0).AP == scores.AP  # of a file each split
     with pytest.raises(DataError, match=r"must have test\.json or test\.npz, it has neither"):
@@ -47,8 +50,18 @@ def test_trains_and_evaluates(data: Path, proposals: Path, tmp_path: Path) -> No
     poor = visionkit.evaluate(result.best, data, proposals=tmp_path / "corner.json", workers=0)
     assert poor.AR100 is not None
     assert poor.AR100 < 0.1
-    with pytest.raises(UsageError, match=r"model fast-rcnn needs proposals of each image and has none; evaluate takes"):
-        visionkit.load(result.best).detect(data / "images" / "val_0.png")
+    # Of a picture that no one searched before, selective search does.
+    monkeypatch.setattr(searched_regions, "selective_search", lambda pixels, most: np.float32([[0, 0, 30, 30]]))
+    (seen,) = visionkit.load(result.best, device="cpu").detect(data / "images" / "val_0.png", conf=0.0)
+    assert len(seen) > 0
+    # Compared on the proposals that are named, a run on those that it was trained on.
+    for side, given in ((result.best, fed), (result.folder, None)):
+        same = visionkit.compare(side, found, data=data, proposals=given)
+        assert same.AP.a == same.AP.b == pytest.approx(scores.AP)
+    with pytest.raises(UsageError, match=r"model fast-rcnn needs proposals of each image; finetune takes a folder"):
+        visionkit.compare(result.best, found, data=data)
+    with pytest.raises(UsageError, match=r"--proposals is for models, and both are results files; leave it out"):
+        visionkit.compare(found, found, data=data, proposals=fed)
 
 
 def test_where_proposals_are_missing_or_of_no_use(data: Path, proposals: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tiny import TinyRun
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from graphs import BOXES, write_graph
+from graphs import BOXES, card, write_graph
 
 import visionkit
 from visionkit.api import load as loading
@@ -21,6 +21,7 @@ from visionkit.data.sample import render_sample
 from visionkit.engine.torch_backend import TorchBackend
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.predict.graph_backend import GraphBackend
+from visionkit.predict.tiling import Tiling
 from visionkit.result import Result
 
 in_the_box = pytest.mark.skipif(
@@ -75,6 +76,16 @@ def test_tasks_are_told_by_the_graph(tmp_path: Path, picture: Path) -> None:
         model = visionkit.load(write_graph(tmp_path / f"{task}.ONNX", task))
         (result,) = model.detect(picture)
         assert model.task == result.task == task
+
+
+def test_a_graph_sees_tiles_as_its_model_was_trained(tmp_path: Path, picture: Path) -> None:
+    graph = write_graph(tmp_path / "tiles.onnx", text=card(recipe={"tile": 64, "overlap": 0.0}))
+    model = visionkit.load(graph, threads=1)
+    assert model.tiling == Tiling(64, 0.0)
+    (tiled,), (whole,) = model.detect(picture), model.detect(picture, tile=0)
+    # Each of the four tiles of 64 px says both boxes, and the whole says them twice as large.
+    assert whole.boxes.tolist() == (2 * np.array(BOXES)).tolist()
+    assert len(tiled) > len(whole)
 
 
 def test_a_checkpoint_is_run_by_pytorch(tiny_run: TinyRun) -> None:

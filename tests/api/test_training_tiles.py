@@ -33,9 +33,25 @@ def test_a_detector_in_tiles(tiny_run: TinyRun, tiny_data: Path, tmp_path: Path)
     judged = visionkit.evaluate(run.best, tiny_data, tile=48, overlap=0.25, amp=False, threads=1).to_json()
     assert run.scores["AP"] == pytest.approx(judged["AP"], abs=1e-6)
     assert run.scores["AR100"] == pytest.approx(judged["AR100"], abs=1e-6)
-    whole = visionkit.evaluate(run.best, tiny_data, amp=False, threads=1, workers=0).to_json()
+    whole = visionkit.evaluate(run.best, tiny_data, tile=0, amp=False, threads=1, workers=0).to_json()
     assert whole != judged
     assert judged["AR100"] > 0
+    # Where nothing is said, a model sees what it learnt from: judged, compared and in use.
+    said.clear()
+    assert visionkit.evaluate(run.best, tiny_data, amp=False, threads=1, say=said.append).to_json() == judged
+    assert "Tiles of 48 px, overlapping by 0.25, as trained" in said
+    said.clear()
+    both = visionkit.compare(run.folder, tiny_run.result.best, data=tiny_data, threads=1, say=said.append)
+    assert both.AP.a == pytest.approx(judged["AP"], abs=1e-6)
+    assert f"{run.best} sees tiles of 48 px, as trained" in said
+    model, picture = visionkit.load(run.best, device="cpu", exact=True), tiny_data / "images" / "val_0.png"
+    (as_trained,), (told,), (whole_image,) = (
+        model.detect(picture, conf=0.001, **tile) for tile in ({}, {"tile": 48, "overlap": 0.25}, {"tile": 0})
+    )
+    assert (as_trained.boxes == told.boxes).all()
+    assert as_trained.boxes.tolist() != whole_image.boxes.tolist()
+    (explained,) = visionkit.load(run.best, device="cpu", exact=True, why=True).detect(picture, conf=0.001, why=True)
+    assert explained.boxes.tolist() == whole_image.boxes.tolist(), "why is told of one look at the whole"
 
 
 def test_a_segmenter_in_tiles(tmp_path: Path) -> None:

@@ -15,9 +15,8 @@ from visionkit.api.why_objects import why_objects
 from visionkit.build import build_model, save_model
 from visionkit.classes import ClassTable
 from visionkit.config import Recipe
-from visionkit.errors import UsageError
 from visionkit.formats.coco import read_coco
-from visionkit.models import rcnn
+from visionkit.models import searched_regions
 
 CLASSES = ClassTable((3, 8), ("red block", "blue block"))
 ANCHOR = {"stride", "cell", "anchor", "anchor_size", "anchor_ratio"}
@@ -110,12 +109,8 @@ def test_what_is_kept_is_what_is_detected(
 ) -> None:
     detector = visionkit.load(weights, device="cpu", threads=1)
     image = tiny_data / "images" / "val_0.png"
-    if name == "fast-rcnn":
-        with pytest.raises(UsageError, match=r"model fast-rcnn needs proposals of each image and has none; evaluate"):
-            detector.detect(image, why=True)
-        return
     found = np.array([[x, 8, x + 30, 38] for x in range(0, 30, 3)], np.float32)
-    monkeypatch.setattr(rcnn, "selective_search", lambda pixels, most: found)
+    monkeypatch.setattr(searched_regions, "selective_search", lambda pixels, most: found)
     options = {"conf": 0.01, "iou": 0.3, "max_det": 50}
     (plain,), (explained,) = detector.detect(image, **options), detector.detect(image, **options, why=True)
     assert explained.why is not None

@@ -346,7 +346,7 @@ def test_what_evaluate_refuses_in_one_line(
     command_line: CommandLine, tiny_run: TinyRun, tiny_data: Path, other_data: Path
 ) -> None:
     best, annotations = tiny_run.result.best, tiny_data / "annotations" / "val.json"
-    of_model = ["--weights", best, "--data", tiny_data]
+    of_model, state = ["--weights", best, "--data", tiny_data], tiny_run.result.folder / "state.pt"
     cases: list[tuple[list[Any], str]] = [
         ([], "evaluate takes either --weights FILE with --data DIR, or --predictions FILE with --annotations FILE"),
         (["--predictions", annotations], "evaluate takes either"),
@@ -356,6 +356,8 @@ def test_what_evaluate_refuses_in_one_line(
         ([*of_model, "--imgsz", 100], "image size must be divisible by 32, got 100; use 128"),
         ([*of_model, "--batch", 0], "batch must be at least 1, got 0"),
         (["--weights", annotations, "--data", tiny_data], "is not a whole safetensors file"),
+        (["--weights", "model.onnx", "--data", tiny_data], "model.onnx is an exported graph, this is for models in"),
+        (["--weights", state, "--data", tiny_data], "state.pt may be pickled, and what reads such a file can be"),
         (["--predictions", annotations, "--annotations", annotations], "is not a list, COCO results are a list"),
     ]  # fmt: skip
     for arguments, words in cases:

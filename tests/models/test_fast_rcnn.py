@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from visionkit.backbones.csp_light import CspLight
 from visionkit.errors import UsageError
+from visionkit.models import searched_regions
 from visionkit.models.fast_rcnn import FastRcnn
 from visionkit.types import Target
 
@@ -50,13 +52,28 @@ def test_a_batch_is_its_images_one_by_one(model: FastRcnn) -> None:
             torch.testing.assert_close(one.scores, alone.scores, rtol=0, atol=1e-4)
 
 
-def test_without_proposals_nothing_is_found_and_without_any_at_all_it_is_refused(model: FastRcnn) -> None:
+def test_where_no_proposals_are_given_they_are_searched_but_for_learning(
+    model: FastRcnn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nothing = [torch.zeros(0, 4), torch.zeros(0, 4)]
     with torch.no_grad():
         found = model.predict(model(images(), proposals=nothing), score=0.0)
     assert [len(one.scores) for one in found] == [0, 0]
-    with pytest.raises(UsageError, match=r"model fast-rcnn needs proposals of each image and has none; evaluate takes"):
-        model(images())
+    seen = []
+
+    def search(pixels: np.ndarray, most: int) -> np.ndarray:
+        seen.append(pixels)
+        return np.array([[1, 2, 30, 40], [5, 5, 20, 20]], np.float32)
+
+    monkeypatch.setattr(searched_regions, "selective_search", search)
+    with torch.no_grad():
+        outputs = model(images())
+    assert outputs.regions.boxes.tolist() == [[1, 2, 30, 40], [5, 5, 20, 20]] * 2
+    assert outputs.regions.image.tolist() == [0, 0, 1, 1]
+    # Each image as it came, H x W x 3.
+    assert all((pixels == image.permute(1, 2, 0).numpy()).all() for pixels, image in zip(seen, images(), strict=True))
+    with pytest.raises(UsageError, match=r"model fast-rcnn learns from proposals of each image and has none; finetune"):
+        model(images(), targets=[target(), target()])
 
 
 def test_units_and_class_rows_cover_the_model(model: FastRcnn) -> None:

@@ -10,6 +10,7 @@ from visionkit.classes import ClassTable
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.predict.backend import RawClasses, RawDetections, RawMap
 from visionkit.predict.graph import GraphCard
+from visionkit.predict.tiling import Tiling
 from visionkit.score_map import ScoreMap
 
 HERE = Path("model.onnx")
@@ -29,6 +30,9 @@ def test_the_card() -> None:
     assert card() == GraphCard("classifier/resnet18", "classify", TABLE, 224, 1, None)
     detector = card(task="detect", iou=0.5, calibration=ScoreMap("temperature", scale=2.0).to_json())
     assert (detector.iou, detector.score_map) == (0.5, ScoreMap("temperature", scale=2.0))
+    assert detector.tiling is None
+    assert card(task="detect", iou=0.5, recipe={"tile": 640, "overlap": 0.3}).tiling == Tiling(640, 0.3)
+    assert card(task="detect", iou=0.5, recipe={"tile": 0, "overlap": 0.3}).tiling is None
 
 
 def test_the_first_graphs_said_less() -> None:
@@ -46,6 +50,8 @@ def test_the_first_graphs_said_less() -> None:
         ('{"imgsz": 64}', "model.onnx says of itself what cannot be read (KeyError: 'model'); export the model again"),
         (json.dumps(SAID | {"classes": []}), "model.onnx says of itself what cannot be read (DataError: a class"),
         (json.dumps(SAID | {"imgsz": "big"}), "model.onnx says of itself what cannot be read (ValueError: "),
+        (json.dumps(SAID | {"recipe": "mine"}), "model.onnx says of itself what cannot be read (AttributeError: "),
+        (json.dumps(SAID | {"recipe": {"tile": 5}}), "model.onnx says of itself what cannot be read (UsageError: a ti"),
         (
             json.dumps(SAID | {"schema": "visionkit.onnx/2"}),
             "model.onnx has schema 'visionkit.onnx/2', this version reads 'visionkit.onnx/1'; update visionkit",

@@ -86,6 +86,8 @@ def test_tiles_cover_the_image_and_share_what_they_should(overlap: float) -> Non
         (64, -0.1, "overlap is a share of a tile's side from 0 to 0.9, got -0.1; choose a value such as 0.2"),
         (64, math.nan, "overlap is a share of a tile's side from 0 to 0.9, got nan; choose a value such as 0.2"),
         (None, 0.2, "overlap is a share of a tile, and no tile is given; give --tile too, or leave it out"),
+        (0, 0.2, "overlap is a share of a tile, and no tile is given; give --tile too, or leave it out"),
+        (-640, None, "a tile must be at least 32 px wide, got -640; choose a larger one"),
     ],
 )
 def test_wrong_tiles_are_refused(tile: int | None, overlap: float | None, message: str) -> None:
@@ -94,10 +96,13 @@ def test_wrong_tiles_are_refused(tile: int | None, overlap: float | None, messag
     assert str(error.value) == message
 
 
-def test_tiles_are_asked_for_by_two_options() -> None:
+def test_tiles_are_asked_for_by_two_options_and_else_as_trained() -> None:
     assert chosen_tiling(None, None) is None
     assert chosen_tiling(640, None) == Tiling(640, 0.2)
     assert chosen_tiling(640, 0.5) == Tiling(640, 0.5)
+    assert chosen_tiling(None, None, trained=Tiling(320, 0.3)) == Tiling(320, 0.3)
+    assert chosen_tiling(0, None, trained=Tiling(320, 0.3)) is None
+    assert chosen_tiling(640, None, trained=Tiling(320, 0.3)) == Tiling(640, 0.2)
 
 
 # maps -----------------------------------------------------------------------------------------------------------------

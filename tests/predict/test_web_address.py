@@ -40,7 +40,7 @@ def fetch(url, *, allow_private=True, seconds=60.0, name="the URL"):
         *("169.254.169.254", "100.64.0.1"),  # the link with the clouds' metadata, a carrier's
         *("224.0.0.1", "239.1.2.3", "240.0.0.1", "255.255.255.255"),  # groups, reserved, all
         *("192.0.2.1", "198.18.0.1", "198.51.100.1", "203.0.113.1"),  # for documents and tests
-        *("::", "::1", "fc00::1", "fd12:3456::1", "fe80::1", "fe80::1%eth0", "ff02::1", "2001:db8::1"),
+        *("::", "::1", "fc00::1", "fd12:3456::1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "2001:db8::1"),
         # IPv4 addresses in IPv6 clothes: mapped, NAT64, 6to4, Teredo (the last 32 bits are inverted).
         *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "2002:0a00:0001::", "2002:7f00:0001::1"),
         "2001:0:4136:e378:8000:63bf:f5ff:fffe",  # f5ff:fffe is not 10.0.0.1

@@ -121,6 +121,7 @@ def test_the_model_is_told_without_its_path(client: Client) -> None:
         (0, 3, "red block"), (1, 8, "blue block"), (2, 9, "shadow"),
     ]  # fmt: skip
     assert bytes.fromhex(model["classes"][1]["colour"][1:]) == bytes(class_colour(1))
+    assert model["options"] == []
     assert answer["limits"]["upload_bytes"] == 20_000_000
 
 

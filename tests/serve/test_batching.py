@@ -17,6 +17,7 @@ pytest.importorskip("uvicorn")
 from model_server import BLUE, GREEN, RED, SIDE, BlockFinder, blocks, png, serving
 
 from visionkit.errors import DataError, UsageError
+from visionkit.predict.tiling import Tiling
 from visionkit.serve import memory
 from visionkit.serve.batching import Asked, Batcher, _Room, warm_up
 from visionkit.serve.limits import Limits
@@ -36,8 +37,8 @@ def resident_megabytes() -> float | None:
 
 
 @contextmanager
-def batching(backend: BlockFinder, **limits: Any) -> Iterator[Batcher]:
-    batcher = Batcher(backend, Limits(**limits))
+def batching(backend: BlockFinder, tiling: Tiling | None = None, **limits: Any) -> Iterator[Batcher]:
+    batcher = Batcher(backend, Limits(**limits), tiling)
     batcher.start()
     try:
         yield batcher
@@ -99,6 +100,18 @@ def test_a_picture_that_is_alone_does_not_wait() -> None:
         start = time.monotonic()
         batcher.submit(FILE, "alone", PIXELS, Asked()).result(10)
         assert time.monotonic() - start < 2
+
+
+def test_a_large_picture_is_looked_at_in_tiles() -> None:
+    backend = BlockFinder()
+    large = png(blocks(((72, 16, 88, 40), RED), side=2 * SIDE))
+    with batching(backend, Tiling(SIDE, 0.0)) as batcher:
+        result = batcher.submit(large, "large", 4 * PIXELS, Asked()).result(10)
+        # 128 px are two tiles of 64 each way, and the whole is looked at too.
+        assert backend.batches == [1] * 5
+        assert result.boxes.tolist() == [[72, 16, 88, 40]]
+        batcher.submit(FILE, "small", PIXELS, Asked()).result(10)
+        assert len(backend.batches) == 6
 
 
 def test_a_bad_picture_spoils_nobody_else() -> None:

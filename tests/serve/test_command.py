@@ -58,12 +58,13 @@ def served(*options: str, **environment: str) -> Iterator[tuple[subprocess.Popen
 def test_it_says_where_and_answers() -> None:
     # FastAPI would report to a collector that these name, or fail to.
     collector = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
-    with served(**collector) as (process, client, said):
+    tiles = ("--tile", "640", "--overlap", "0.25")
+    with served(*tiles, **collector) as (process, client, said):
         assert (said["task"], said["url"].startswith("http://127.0.0.1:")) == ("detect", True)
         assert client.get("/healthz").json["status"] == "ok"
         assert client.upload(FILE).json["model"]["name"] == said["model"]
         (model,) = client.get("/v1/models").json["models"]
-        assert (model["weights"], model["name"]) == ("default", said["model"])
+        assert (model["weights"], model["name"], tuple(model["options"])) == ("default", said["model"], tiles)
         assert client.upload(b"no picture").status == 422
         assert client.ask("POST", "/v1/detect", b"x", Content_Type="multipart/form-data; boundary=y").status == 400
         assert client.get("/sample").body.startswith(b"\xff\xd8\xff")

@@ -121,11 +121,15 @@ def test_a_calibrated_models_scores_come_with_their_worth(page: Page) -> None:
     scores = "[...document.querySelectorAll('#table tbody td:nth-child(2)')].map(cell => cell.textContent)"
     choose_file(page, png(PICTURE))
     assert page.evaluate(scores) == ["0.90", "0.40"]
-    with serving(BlockFinder(score_map=ScoreMap("isotonic", points=((0.0, 0.0), (1.0, 0.5))))) as calibrated:
+    worth = ScoreMap("isotonic", points=((0.0, 0.0), (1.0, 0.5)))
+    with serving(BlockFinder(score_map=worth), options=("--imgsz", "64")) as calibrated:
         page.open(calibrated.url + "/")
         page.wait_for("document.getElementById('title').textContent === 'block finder'")
         choose_file(page, png(PICTURE))
         assert page.evaluate(scores) == ["0.90 (45 %)", "0.40 (20 %)"]
+        # The command sees what this server sees.
+        said = "visionkit detect photo.png --weights best.safetensors --imgsz 64 --conf 0.25"
+        assert text(page, "#command") == said
     assert page.errors == []
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from visionkit.api.datasets import find_dataset, say_split
 from visionkit.api.evaluate import evaluate
-from visionkit.build import load_model
+from visionkit.api.task_data import is_fitted, wants_proposals
+from visionkit.api.weights import find_model
+from visionkit.config import Recipe
 from visionkit.engine.events import Listener
 from visionkit.engine.run_folder import RunFolder
 from visionkit.errors import UsageError
@@ -21,18 +23,31 @@ from visionkit.formats.records import AnnotatedImages
 from visionkit.formats.yaml_file import read_yaml
 from visionkit.metrics.coco_columns import Task, check_task
 from visionkit.metrics.comparison import Comparison, compare_detections
+from visionkit.predict.tiling import chosen_tiling
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One of the two: a weights file with the data its run was trained on, or a file of predictions."""
+    """One of the two: a weights file with the data its run was trained on, or a file of predictions.
+
+    Args:
+        proposals: the folder of them that its run was trained on.
+        recipe: of a model that was opened.
+    """
 
     path: Path
     is_predictions: bool
     data: str | None = None
+    proposals: str | None = None
+    recipe: Recipe | None = None
+
+    @property
+    def takes_proposals(self) -> bool:
+        return self.recipe is not None and (wants_proposals(self.recipe) or is_fitted(self.recipe))
 
     @classmethod
     def of(cls, given: str | Path) -> _Side:
+        """What a user named; nothing is opened yet."""
         path = Path(given)
         if path.suffix.lower() == ".json":
             return cls(path, is_predictions=True)
@@ -44,8 +59,20 @@ class _Side:
                 f"{path} is a folder without {folder.best.name}; name a run folder that has been evaluated"
             )
         settings = read_yaml(folder.config) if folder.config.is_file() else {}
-        data = settings.get("data") if isinstance(settings, dict) else None
-        return cls(folder.best, is_predictions=False, data=data or None)
+        settings = settings if isinstance(settings, dict) else {}
+        data, proposals = settings.get("data") or None, settings.get("proposals") or None
+        return cls(folder.best, is_predictions=False, data=data, proposals=proposals)
+
+    def opened(self) -> _Side:
+        """With the recipe of its model. Raises UsageError where that is no detector, and as `find_model`."""
+        if self.is_predictions:
+            return self
+        loaded = find_model(self.path)
+        if loaded.model.task != "detect":
+            raise UsageError(
+                f"{self.path} is no detector, a {loaded.name}, and compare judges detections; run evaluate on each"
+            )
+        return replace(self, recipe=loaded.recipe)
 
 
 def compare(
@@ -56,6 +83,9 @@ def compare(
     annotations: str | Path | None = None,
     split: str = "val",
     task: Task = "bbox",
+    proposals: str | Path | None = None,
+    tile: int | None = None,
+    overlap: float | None = None,
     device: str = "auto",
     threads: int = 0,
     listen: Listener = lambda event: None,
@@ -69,15 +99,22 @@ def compare(
         annotations: a COCO ground truth file in its place, for two results files.
         split: of the dataset.
         task: what is compared, boxes (`bbox`) or masks (`segm`).
+        proposals: a file of them on the split, or a folder with a file for each split, for a model that is fed by them;
+            those that its run was trained on where None.
+        tile, overlap: the tiles that both see larger images in, as for `evaluate`; each as trained where None.
         threads: CPU threads; 0 leaves torch's choice.
 
     Raises:
         UsageError: no ground truth is named, or two; one is no detector; the two hold out different images of a
-            dataset without val.
+            dataset without val; or an option is of models, and neither takes it.
         CheckpointError, DataError: a file is missing or broken, or does not fit the ground truth.
     """
     check_task(task)
+    chosen_tiling(tile, overlap)
     sides = (_Side.of(a), _Side.of(b))
+    if all(side.is_predictions for side in sides) and (proposals is not None or tile is not None):
+        flag = "--tile" if proposals is None else "--proposals"
+        raise UsageError(f"{flag} is for models, and both are results files; leave it out")
     if data is not None and annotations is not None:
         raise UsageError("compare takes the ground truth from --data or from --annotations; leave one of them out")
     if annotations is not None:
@@ -88,6 +125,12 @@ def compare(
         first, second = (read_results(side.path, truth) for side in sides)
         return compare_detections(truth, first, second, task)
     data = data if data is not None else _common_data(sides)
+    sides = (sides[0].opened(), sides[1].opened())
+    if proposals is not None and not any(side.takes_proposals for side in sides):
+        raise UsageError("neither of the two takes proposals, both make what they need; leave out --proposals")
+    for side in sides if tile is None else ():
+        if side.recipe is not None and side.recipe.tile:
+            say(f"{side.path} sees tiles of {side.recipe.tile} px, as trained")
     truth = _truth(sides[0], data, split, say)
     say_split(split, truth, say)
     other = _truth(sides[1], data, split, lambda line: None)
@@ -96,7 +139,8 @@ def compare(
             f"{data} has no val split, and {sides[0].path} and {sides[1].path} held out different images of train by "
             "their seeds, so each has learnt from some of the other's; compare on --split test, or give the data a val"
         )
-    first, second = (_detections(side, truth, data, split, task, device, threads, listen) for side in sides)
+    options = {"proposals": proposals, "tile": tile, "overlap": overlap, "device": device, "threads": threads}
+    first, second = (_detections(side, truth, data, split, task, options, listen) for side in sides)
     return compare_detections(truth, first, second, task)
 
 
@@ -110,14 +154,7 @@ def _common_data(sides: tuple[_Side, _Side]) -> str:
 
 def _truth(side: _Side, data: str | Path, split: str, say: Callable[[str], None]) -> AnnotatedImages:
     """The images a side is judged on. What a dataset without val holds out depends on the seed of the run."""
-    seed = 0
-    if not side.is_predictions:
-        loaded = load_model(side.path)
-        seed = loaded.recipe.train.seed
-        if loaded.model.task != "detect":
-            raise UsageError(
-                f"{side.path} is no detector, a {loaded.name}, and compare judges detections; run evaluate on each"
-            )
+    seed = 0 if side.recipe is None else side.recipe.train.seed
     return read_split(find_dataset(data, say, seed), split)
 
 
@@ -127,13 +164,17 @@ def _detections(
     data: str | Path,
     split: str,
     task: Task,
-    device: str,
-    threads: int,
+    options: dict[str, Any],
     listen: Listener,
 ) -> list[dict[str, Any]]:
-    """COCO results rows; a model's pass through the same kind of file as anybody's."""
+    """COCO results rows; a model's pass through the same kind of file as anybody's.
+
+    Args:
+        options: of `evaluate`.
+    """
     if side.is_predictions:
         return read_results(side.path, truth)
+    proposals = (options["proposals"] or side.proposals) if side.takes_proposals else None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "predictions.json"
         evaluate(
@@ -141,9 +182,8 @@ def _detections(
             data,
             split=split,
             task=task,
-            device=device,
-            threads=threads,
             save_predictions=file,
             listen=listen,
+            **{**options, "proposals": proposals},
         )
         return read_results(file, truth)

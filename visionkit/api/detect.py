@@ -33,9 +33,11 @@ class Detector:
     {'RBC': 12, 'WBC': 1}
     """
 
-    def __init__(self, backend: Backend, task: Task = "detect") -> None:
+    def __init__(self, backend: Backend, task: Task = "detect", tiling: Tiling | None = None) -> None:
         self.backend = backend
         self.task = task
+        self.tiling = tiling
+        """How it learnt to see larger images, and sees them where nothing else is asked for; None: whole."""
 
     @property
     def classes(self) -> ClassTable:
@@ -66,9 +68,11 @@ class Detector:
             iou: of two detections of a class that overlap more, the better one is kept; the model's own where None.
             max_det: most detections an image, or classes.
             classes: names to look for; all where None.
-            tile: side in pixels of the overlapping tiles that larger images are seen in; whole where None.
+            tile: side in pixels of the overlapping tiles that larger images are seen in; as trained where None, whole
+                where 0.
             overlap: share of a tile that neighbours have in common; 0.2 where None.
-            why: whether results say why, in `why`: where each candidate came from, and what became of it.
+            why: whether results say why, in `why`: where each candidate came from, and what became of it. Of whole
+                images, also where the model learnt from tiles.
             every: of a video's frames every n-th, from the first on.
             allow_private_urls: also URLs of addresses that are not public, as those of one's own network.
             offline: never use the network for sources; so does `VISIONKIT_OFFLINE=1`.
@@ -87,7 +91,7 @@ class Detector:
                 iou=iou,
                 max_det=max_det,
                 classes=classes,
-                tiling=chosen_tiling(tile, overlap),
+                tiling=_chosen_tiling(self, tile, overlap, why),
                 why=why,
                 reading=Reading(every, offline, allow_private_urls, live=False),
                 on_skip=refuse,
@@ -121,7 +125,7 @@ class Detector:
             iou=iou,
             max_det=max_det,
             classes=classes,
-            tiling=chosen_tiling(tile, overlap),
+            tiling=_chosen_tiling(self, tile, overlap, why),
             why=why,
             reading=Reading(every, offline, allow_private_urls),
             on_skip=on_skip or _warn,
@@ -169,6 +173,11 @@ def _detected(
     from visionkit.api.why import with_why  # noqa: PLC0415 - only where someone asks
 
     return with_why(pairs, backend, conf=conf, iou=iou, max_det=max_det, classes=classes, tiled=tiling is not None)
+
+
+def _chosen_tiling(detector: Detector, tile: int | None, overlap: float | None, why: bool) -> Tiling | None:
+    """How larger images are cut: as asked; else as trained, but for why, which is told of one look at a whole image."""
+    return chosen_tiling(tile, overlap, None if why else detector.tiling)
 
 
 def _warn(_name: Path | str, error: DataError) -> None:
@@ -222,7 +231,7 @@ def detect(
     """
     written = chosen_formats([DEFAULT_FORMATS[detector.task]] if formats is None else formats, detector.task)
     images = read_images(sources, on_skip=on_skip, reading=Reading(every, offline, allow_private_urls))
-    tiling = chosen_tiling(tile, overlap)
+    tiling = _chosen_tiling(detector, tile, overlap, why)
     pairs = _detected(
         detector.backend, images, conf=conf, iou=iou, max_det=max_det, classes=classes, tiling=tiling, why=why
     )

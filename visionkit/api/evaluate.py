@@ -39,7 +39,7 @@ from visionkit.metrics.coco_map import CocoScores, Task
 from visionkit.metrics.mean_iou import SegmentationScores
 from visionkit.metrics.score_calibration import fit_score_map
 from visionkit.metrics.task_scores import TaskScores
-from visionkit.predict.tiling import chosen_tiling
+from visionkit.predict.tiling import Tiling, chosen_tiling
 from visionkit.report.map_content import SeenMaps
 from visionkit.report.page import check_report
 
@@ -81,8 +81,8 @@ def evaluate(
     """The scores of a model on a split: COCO's of a detector, accuracy and the like of a classifier, mean IoU and the
     like of a segmenter.
 
-    Batch size, image size and precision are those the model was trained with, so that the AP is the one its training
-    printed, unless they are given here.
+    Batch size, image size, tiles and precision are those the model was trained with, so that the AP is the one its
+    training printed, unless they are given here.
 
     Model and data meet by the names of their classes; detections carry the data's category ids. Of a model with more
     classes than the data, only detections of the data's classes count.
@@ -96,8 +96,8 @@ def evaluate(
         beta: of a classifier alone: give F-beta too, in which recall counts so many times as much as precision.
         proposals: a file of them on the split, or a folder with a file for each split, for a model that is fed by
             them; see `formats.proposals`.
-        tile: side in pixels of the overlapping tiles that larger images are seen in, as `detect` sees them; whole where
-            None.
+        tile: side in pixels of the overlapping tiles that larger images are seen in, as `detect` sees them; as trained
+            where None, whole where 0.
         overlap: share of a tile that neighbours have in common; 0.2 where None.
         threads: CPU threads; 0 leaves torch's choice.
         amp: bf16 where the hardware has it, or fp32; as trained where None.
@@ -126,7 +126,7 @@ def evaluate(
     _check_values(batch, iou, beta)
     beside = Beside(referee, voc, slices, errors, thresholds, None if report is None else Path(report))
     _check_free(save_predictions, report, calibrate)
-    tiling = chosen_tiling(tile, overlap)
+    chosen_tiling(tile, overlap)  # what is wrong is said before a model is loaded
     # Masks are asked of a model that says them.
     model_asked = "mask-rcnn" if task == "segm" else None
     loaded = find_model(weights, model=model_asked, offline=offline, listen=listen, say=say)
@@ -138,8 +138,7 @@ def evaluate(
     _check_outputs(loaded, save_predictions, pictures, calibrate, beside)
     if beta is not None and of_model != "classify":
         raise UsageError(f"{loaded.path} is no classifier, and --beta is of the classes of pictures; leave it out")
-    if tiling is not None:
-        check_tiled(loaded)
+    tiling = _tiling(loaded, tile, overlap, say)
     image_size = loaded.image_size(imgsz)
     layout = find_dataset(data, say, loaded.recipe.train.seed)
     layout = task_layout(of_model, layout, loaded.recipe.train.seed)
@@ -191,6 +190,20 @@ def evaluate(
         draw_comparisons(Path(pictures), truth, rows, PICTURES)
     scores = score_detections(truth, rows, task, replace(beside, score_map=loaded.score_map), title)
     return scores if calibrate is None else _calibrated(scores, truth, rows, loaded, Path(calibrate))
+
+
+def _tiling(loaded: LoadedModel, tile: int | None, overlap: float | None, say: Callable[[str], None]) -> Tiling | None:
+    """How larger images are cut: as asked, else as the model learnt to see them, which is said.
+
+    Raises:
+        UsageError: the model cannot be judged by tiles.
+    """
+    tiling = chosen_tiling(tile, overlap, loaded.tiling)
+    if tiling is not None:
+        check_tiled(loaded)
+        if tile is None:
+            say(f"Tiles of {tiling.size} px, overlapping by {tiling.overlap:g}, as trained")
+    return tiling
 
 
 def _calibrated(

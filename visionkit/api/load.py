@@ -110,7 +110,7 @@ def _only_in_torch(device: str, amp: bool | None, exact: bool, why: bool) -> str
 def _graph(path: Path, imgsz: int | None, threads: int, amp: bool | None) -> Detector:
     _use_threads(threads)
     backend = open_graph(path, image_size=imgsz, threads=threads, amp=amp)
-    return Detector(backend, backend.task)
+    return Detector(backend, backend.task, backend.card.tiling)
 
 
 def _bundled_graph(path: Path, imgsz: int | None, threads: int) -> Detector:
@@ -185,4 +185,5 @@ def _in_torch(
             score_map=loaded.score_map,
         ),
         loaded.model.task,
+        loaded.tiling,
     )

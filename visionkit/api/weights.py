@@ -7,13 +7,17 @@ from pathlib import Path
 
 from visionkit.build import LoadedModel, load_model, load_published
 from visionkit.engine.events import DownloadProgress, Listener
-from visionkit.errors import UsageError
+from visionkit.errors import CheckpointError, UsageError
 from visionkit.models.forms import FORM_PARTS
+from visionkit.predict.open_graph import GRAPHS
 from visionkit.published.download import published_file
 from visionkit.published.models import COCO_WEIGHTS, PUBLISHED_MODELS, TORCHVISION, is_published
 
 COCO_MODEL = "faster-rcnn"
 """What `coco` is weights of where no one names a model."""
+
+PICKLED = (".pt", ".pth", ".ckpt", ".pkl")
+"""Suffixes of files that can run code when they are read, and are not."""
 
 
 def find_model(
@@ -42,6 +46,7 @@ def find_model(
         VisionkitError: they cannot be downloaded.
     """
     if not is_published(weights):
+        _check_kind(Path(weights))
         return load_model(weights)
     name = published_name(str(weights), model, backbone)
     path = published_file(
@@ -52,6 +57,21 @@ def find_model(
         progress=lambda done, total: listen(DownloadProgress(done, total)),
     )
     return load_published(name, path, auxiliary=auxiliary)
+
+
+def _check_kind(path: Path) -> None:
+    """Raises CheckpointError where a file is of a kind that is no model in PyTorch here."""
+    suffix = path.suffix.lower()
+    if suffix in GRAPHS:
+        raise CheckpointError(
+            f"{path} is an exported graph, this is for models in PyTorch; give the .safetensors file that it was "
+            "exported from"
+        )
+    if suffix in PICKLED and path.is_file():
+        raise CheckpointError(
+            f"{path} may be pickled, and what reads such a file can be made to run code, so it is not read; give the "
+            "best.safetensors of a run, coco, or torchvision:NAME"
+        )
 
 
 def published_name(weights: str, model: str | None = None, backbone: str | None = None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visionkit.cli.options import Debug, Device, Json, Threads
+from visionkit.cli.options import Debug, Device, Json, Overlap, Threads, Tile
 from visionkit.cli.progress import image_progress, say
 from visionkit.counted import counted
 
@@ -25,6 +25,11 @@ def compare(
     annotations: Annotated[Path | None, typer.Option(help="COCO ground truth file, for two results files.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     task: Annotated[str, typer.Option(help="What to compare, bbox or segm (masks).")] = "bbox",
+    proposals: Annotated[
+        Path | None, typer.Option(help="What propose wrote, of fast-rcnn and rcnn; those that a run was trained on.")
+    ] = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
     device: Device = None,
     threads: Threads = None,
     json_: Json = False,
@@ -46,6 +51,9 @@ def compare(
             annotations=annotations,
             split=split,
             task=task,  # type: ignore[arg-type]
+            proposals=proposals,
+            tile=tile,
+            overlap=overlap,
             device=device or "auto",
             threads=threads or 0,
             listen=listen,

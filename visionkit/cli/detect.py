@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visionkit.cli.loaded import loaded_model
+from visionkit.cli.loaded import loaded_model, say_trained_tiles
 from visionkit.cli.options import (
     USED_WEIGHTS_HELP,
     Amp,
@@ -114,7 +114,9 @@ def detect(
 
     With --tile, what is larger than a tile is seen in overlapping tiles at full resolution: for small objects in large
     images. Detections of all tiles, and of the whole image, are put together; of an object that a tile cuts, the whole
-    one stays.
+    one stays. A model that learnt from tiles sees them without being told to; --tile 0 sees images whole.
+
+    A fast-rcnn, which learnt from files of proposals, is shown what selective search finds in each picture.
 
     With --why, each candidate of the model is told: the cell, anchor and proposal it came from, its logit and score,
     and whether it was kept, which box suppressed it at which IoU, or which limit it did not pass. Pictures show what
@@ -170,6 +172,8 @@ def detect(
     detector = loaded_model(
         weights, device=device, imgsz=imgsz, threads=threads, amp=amp, offline=offline, exact=exact, why=why
     )
+    if not why:
+        say_trained_tiles(detector, tile)
     formats = format_ or ([DEFAULT_FORMATS[detector.task]] if save else [])
     formats = [*formats, *(["crops"] if crops else [])]
     files = [chosen.files for chosen in chosen_formats(formats, detector.task)]

@@ -93,7 +93,8 @@ def evaluate(
 
     A segmenter is scored by mean IoU, the IoU of each class and of its boundary, and the accuracy of pixels.
 
-    With --tile, images larger than a tile are seen in overlapping tiles, as detect sees them with it.
+    With --tile, images larger than a tile are seen in overlapping tiles, as detect sees them with it; a model that
+    learnt from tiles is judged on them without it, and by --tile 0 on whole images.
 
     With --calibrate FILE, a copy of the model that knows what its scores are worth: a map of scores to the share of
     detections that are right, fitted on this split and judged on images that each fit has not seen. detect then says

@@ -40,6 +40,12 @@ def loaded_model(
         )
 
 
+def say_trained_tiles(detector: Detector, tile: int | None) -> None:
+    """Say that a model that learnt from tiles sees them, where `--tile` says nothing."""
+    if tile is None and detector.tiling is not None:
+        say(f"Larger images are seen in tiles of {detector.tiling.size} px, as trained; --tile 0 sees them whole")
+
+
 def require_other_than_bundled(weights: str, command: str, kind: str, remedy: str) -> None:
     """A command named after a kind of model must not silently run the bundled one, which is a detector.
 

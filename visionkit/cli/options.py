@@ -12,7 +12,8 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 ImageSize = Annotated[int | None, typer.Option("--imgsz", "--img", help="Side of the square network input, pixels.")]
 Tile = Annotated[
-    int | None, typer.Option(help="Side of the overlapping tiles that larger images are seen in, pixels; none: whole.")
+    int | None,
+    typer.Option(help="Side of overlapping tiles that larger images are seen in, pixels; as trained; 0: seen whole."),
 ]
 Overlap = Annotated[float | None, typer.Option(help="Share of a tile that neighbours have in common; 0.2.")]
 BACKBONE_HELP = f"{BACKBONE_CHOICES}."

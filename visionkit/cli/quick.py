@@ -36,7 +36,18 @@ def quick_command(app: typer.Typer, words: Sequence[str]) -> Callable[[], Any]:
         for parameter in one.params:
             convert_plainly(parameter)
         one.get_help_option = _converting_plainly(one.get_help_option)
+        one.help = flowing(one.help)
     return command  # type: ignore[no-any-return]
+
+
+def flowing(text: str | None) -> str | None:
+    """A docstring whose paragraphs are a line each: Rich keeps the ends of lines, which a narrower terminal would show
+    in the middle of sentences.
+
+    >>> flowing("Find cats\\nand dogs.\\n\\nExample: find .")
+    'Find cats and dogs.\\n\\nExample: find .'
+    """
+    return text and "\n\n".join(paragraph.replace("\n", " ") for paragraph in text.split("\n\n"))
 
 
 def _converting_plainly(help_option: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -27,8 +27,8 @@ def segment(**options: Any) -> None:
 
     json  detections.jsonl: a Result an image, each class with its mask.
 
-    An image is seen whole, as in training, unless --tile is given: then what is larger than a tile is seen in
-    overlapping tiles, whose scores are blended without seams.
+    An image is seen as in training, whole or in tiles, unless --tile is given: then what is larger than a tile is seen
+    in overlapping tiles, whose scores are blended without seams.
 
     Example: [bold]visionkit segment street/*.jpg --weights runs/finetune/camvid-1/best.safetensors[/bold]
     """

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from visionkit.cli.loaded import loaded_model
-from visionkit.cli.options import USED_WEIGHTS_HELP, Amp, Debug, Device, ImageSize, Json, Offline, Threads
+from visionkit.cli.loaded import loaded_model, say_trained_tiles
+from visionkit.cli.options import (
+    USED_WEIGHTS_HELP,
+    Amp,
+    Debug,
+    Device,
+    ImageSize,
+    Json,
+    Offline,
+    Overlap,
+    Threads,
+    Tile,
+)
 from visionkit.cli.progress import say
+from visionkit.errors import UsageError
 
 
 def serve(
@@ -19,6 +32,8 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; others than 127.0.0.1 let others in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0: a free one.")] = 8000,
     imgsz: ImageSize = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
     device: Device = None,
     threads: Threads = None,
     amp: Amp = None,
@@ -48,6 +63,9 @@ def serve(
     and a line that says why. Ctrl-C and SIGTERM end it when those who already ask are answered. With --json, stdout is
     one line, {"url", "model", "task"}, once requests are taken.
 
+    With --tile, and of a model that learnt from tiles, a larger picture takes about as many times as long as it has
+    tiles.
+
     There is no password and no TLS: it listens on this machine alone unless --host says otherwise.
 
     Example: [bold]visionkit serve --weights runs/finetune/my-data-1/best.safetensors --port 8080[/bold]
@@ -58,11 +76,13 @@ def serve(
 
     # What can be refused without a model is refused before one is loaded.
     check_installed()
+    from visionkit.predict.tiling import chosen_tiling
     from visionkit.serve.app import Served, make_app
     from visionkit.serve.batching import warm_up
     from visionkit.serve.limits import Limits
     from visionkit.serve.sample import own_sample, sample_for
 
+    chosen_tiling(tile, overlap)
     pixels = round(max_pixels * 1e6)
     upload_bytes = round(max_upload * 1e6)
     limits = Limits(
@@ -77,6 +97,10 @@ def serve(
     own = None if sample is None else own_sample(sample)
     with listen(host, port) as listening:
         detector = loaded_model(weights, device=device, imgsz=imgsz, threads=threads, amp=amp, offline=offline)
+        tiling = chosen_tiling(tile, overlap, detector.tiling)
+        if tiling is not None and detector.task == "classify":
+            raise UsageError(f"{weights} is a classifier, tiles are for detectors and segmenters; leave out --tile")
+        say_trained_tiles(detector, tile)
         warm_up(detector.backend)
 
         def tell(error: Exception) -> None:
@@ -84,7 +108,8 @@ def serve(
                 traceback.print_exception(error)
             say(f"error: {' '.join(f'{type(error).__name__}: {error}'.split())}; a request was answered with 500")
 
-        served = Served(detector.backend, detector.task, Path(weights).name)
+        options = _options({"--imgsz": imgsz, "--tile": tile, "--overlap": overlap}, amp)
+        served = Served(detector.backend, detector.task, Path(weights).name, tiling, options)
         app = make_app(served, limits=limits, sample=own or sample_for(detector.classes), on_error=tell)
         url = url_of(listening)
         if not is_loopback(listening):
@@ -98,3 +123,9 @@ def serve(
             typer.echo(json.dumps({"url": url, "model": served.backend.name, "task": served.task}))
         grace = limits.upload_seconds + limits.answer_seconds
         server_of(app, grace_seconds=grace, debug=debug).run(sockets=[listening])
+
+
+def _options(values: Mapping[str, float | None], amp: bool | None) -> tuple[str, ...]:
+    """The words that `detect` is called with to see what this server sees."""
+    words = [word for name, value in values.items() if value is not None for word in (name, str(value))]
+    return (*words, *({None: (), True: ("--amp",), False: ("--no-amp",)}[amp]))

@@ -17,11 +17,10 @@ from visionkit.models.assembly import levels_of, model_units, require_input_size
 from visionkit.models.explanation import Assigned, Candidates
 from visionkit.models.region_parts import light_head, light_neck
 from visionkit.models.roi_head import RoiHead, RoiOutputs
+from visionkit.models.searched_regions import searched_regions
 from visionkit.nn.normalize import Normalize
+from visionkit.proposals.selective_search import MOST_PROPOSALS
 from visionkit.types import ClassRows, Detections, Losses, Target, Task, Unit
-
-MOST_PROPOSALS = 2000
-"""Of an image, the best: as many as the paper takes from selective search (section 2.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class FastRcnn(nn.Module):
     task: ClassVar[Task] = "detect"
     says_masks: ClassVar[bool] = False
     wants_proposals: ClassVar[bool] = True
-    """`forward` wants proposals of each image."""
+    """It learns from proposals of each image, and is judged on them."""
 
     weighs_classes: ClassVar[bool] = False
 
@@ -106,18 +105,21 @@ class FastRcnn(nn.Module):
         Args:
             sizes: H and W of each image without padding, to which detections are cut; the whole where not given.
             targets: where given, regions are drawn for learning, as in `FasterRcnn`. Else all proposals are regions.
-            proposals: f32 [N, 4] of each image in pixels, best first; N may be 0.
+            proposals: f32 [N, 4] of each image in pixels, best first; N may be 0. By selective search, as in the paper,
+                where not given: a new picture has none. Who learns has to give them.
 
         Raises:
-            UsageError: no proposals, or H or W is not divisible by the backbone's coarsest stride.
+            UsageError: no proposals to learn from; H or W is not divisible by the backbone's coarsest stride; or
+                proposals have to be searched and scikit-image is not installed.
         """
         require_input_size(images, self.stride)
-        if proposals is None:
+        if proposals is None and targets is not None:
             raise UsageError(
-                "model fast-rcnn needs proposals of each image and has none; evaluate takes them by --proposals, "
-                "finetune by --set proposals=FOLDER; or use faster-rcnn, which makes its own"
+                "model fast-rcnn learns from proposals of each image and has none; finetune takes a folder of them by "
+                "--set proposals=FOLDER; or use faster-rcnn, which makes its own"
             )
-        best = [boxes[:MOST_PROPOSALS] for boxes in proposals]
+        given = searched_regions(images) if proposals is None else proposals
+        best = [boxes[:MOST_PROPOSALS] for boxes in given]
         regions = best if targets is None else self.head.sample(best, targets)
         maps = self.neck(self.backbone(self.normalize(images)))
         return FastRcnnOutputs(self.head(maps, regions), unpadded_sizes(images, sizes))

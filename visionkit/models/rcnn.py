@@ -18,13 +18,14 @@ from visionkit.models.explanation import Assigned, Candidates, assigned_by
 from visionkit.models.linear_svm import fit_sigmoid, margins, mine
 from visionkit.models.rcnn_regions import NEAR, TrainingRegions
 from visionkit.models.roi_head import LEAST_SIDE
+from visionkit.models.searched_regions import searched_regions
 from visionkit.models.warped_regions import warp, with_context
 from visionkit.nn.normalize import Normalize
 from visionkit.ops.box_coding import decode_deltas
 from visionkit.ops.boxes import clip_boxes
 from visionkit.ops.iou_matching import match_by_iou
 from visionkit.ops.nms import best_pairs, multiclass_nms
-from visionkit.proposals.selective_search import MOST_PROPOSALS, selective_search
+from visionkit.proposals.selective_search import MOST_PROPOSALS
 from visionkit.types import Batch, ClassRows, Detections, Target, Task, Unit
 
 COST = 1e-2
@@ -156,18 +157,6 @@ class Rcnn(nn.Module):
         """By name, the tensors with rows for each class."""
         return {f"head.{name}": rows for name, rows in self.head.class_rows.items()}
 
-    def propose(self, images: Tensor) -> list[Tensor]:
-        """Where objects may be in images [B, 3, H, W] in 0..255: f32 [N, 4] of each.
-
-        Raises:
-            UsageError: scikit-image is not installed.
-        """
-        found = []
-        for image in images.to("cpu", torch.uint8):
-            boxes = selective_search(image.permute(1, 2, 0).contiguous().numpy(), most=MOST_PROPOSALS)
-            found.append(torch.from_numpy(boxes).to(images.device))
-        return found
-
     @torch.no_grad()
     def region_features(self, images: Tensor, regions: Sequence[Tensor]) -> list[Tensor]:
         """Of each region [N, 4] of images [B, 3, H, W] in 0..255, as the backbone gives them: f32 [N, D] an image."""
@@ -198,7 +187,7 @@ class Rcnn(nn.Module):
         Raises:
             UsageError: proposals are not given and scikit-image is not installed.
         """
-        given = self.propose(images) if proposals is None else proposals
+        given = searched_regions(images) if proposals is None else proposals
         regions = [boxes[:MOST_PROPOSALS] for boxes in given]
         counts = torch.tensor([len(boxes) for boxes in regions], device=images.device)
         image = torch.arange(len(images), device=images.device).repeat_interleave(counts)
@@ -307,7 +296,7 @@ class Rcnn(nn.Module):
         clock, known = _Stopwatch(), TrainingRegions(self.classes)
         for batch in batches:
             clock.lap("reading")
-            proposals = self.propose(batch.images) if batch.proposals is None else batch.proposals
+            proposals = searched_regions(batch.images) if batch.proposals is None else batch.proposals
             regions = [boxes[:MOST_PROPOSALS] for boxes in proposals]
             clock.lap("proposals")
             objects = [target.boxes[~target.ignore] for target in batch.targets]

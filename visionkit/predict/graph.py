@@ -15,6 +15,7 @@ from visionkit.classes import ClassTable
 from visionkit.errors import CheckpointError, DataError, UsageError
 from visionkit.imaging.image_size import require_divisible
 from visionkit.predict.backend import Raw, RawClasses, RawDetections, RawMap
+from visionkit.predict.tiling import DEFAULT_OVERLAP, Tiling
 from visionkit.result import Task
 from visionkit.score_map import ScoreMap, score_map_of
 
@@ -36,6 +37,7 @@ class GraphCard:
         stride: divides the side of the images that it takes.
         iou: the model's own NMS threshold; None where it suppresses nothing.
         score_map: what its scores are worth; None where it was never calibrated.
+        tiling: how it learnt to see larger images, as its recipe says; None: whole.
     """
 
     model: str
@@ -45,6 +47,7 @@ class GraphCard:
     stride: int
     iou: float | None
     score_map: ScoreMap | None = None
+    tiling: Tiling | None = None
 
     @classmethod
     def read(cls, text: str | None, path: Path) -> GraphCard:
@@ -73,8 +76,9 @@ class GraphCard:
                 stride=int(said["stride"]),
                 iou=None if said["iou"] is None else float(said["iou"]),
                 score_map=score_map_of(said),
+                tiling=_trained_tiling(said.get("recipe", {})),
             )
-        except (KeyError, TypeError, ValueError, DataError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, DataError, UsageError) as error:
             raise CheckpointError(
                 f"{path} says of itself what cannot be read ({type(error).__name__}: {error}); export the model again"
             ) from None
@@ -136,6 +140,12 @@ class GraphCard:
             )
             for of in (found["image"] == number for number in range(count))
         ]
+
+
+def _trained_tiling(recipe: Mapping[str, Any]) -> Tiling | None:
+    """How the recipe of a graph's model cut larger images."""
+    tile = int(recipe.get("tile", 0))
+    return Tiling(tile, float(recipe.get("overlap", DEFAULT_OVERLAP))) if tile else None
 
 
 def _best_classes(scores: NDArray[np.float32], score: float, max_det: int) -> RawClasses:

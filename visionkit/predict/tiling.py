@@ -86,17 +86,20 @@ class Grid(NamedTuple):
         return self.columns[-1][1], self.rows[-1][1]
 
 
-def chosen_tiling(tile: int | None, overlap: float | None) -> Tiling | None:
-    """The tiling that the options `tile` and `overlap` ask for; None for none.
+def chosen_tiling(tile: int | None, overlap: float | None, trained: Tiling | None = None) -> Tiling | None:
+    """The tiling that the options `tile` and `overlap` ask for; None where images are seen whole, as a tile of 0 asks.
+
+    Args:
+        trained: how the model learnt to see larger images, which stays where nothing is asked for.
 
     Raises:
         UsageError: as `Tiling`, or an overlap without tiles.
     """
-    if tile is None:
-        if overlap is not None:
-            raise UsageError("overlap is a share of a tile, and no tile is given; give --tile too, or leave it out")
-        return None
-    return Tiling(tile, DEFAULT_OVERLAP if overlap is None else overlap)
+    if tile:
+        return Tiling(tile, DEFAULT_OVERLAP if overlap is None else overlap)
+    if overlap is not None:
+        raise UsageError("overlap is a share of a tile, and no tile is given; give --tile too, or leave it out")
+    return trained if tile is None else None
 
 
 def look_tiled(

@@ -26,6 +26,8 @@ MOST_REDIRECTS = 5
 _MOST_ADDRESSES = 4
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
+# Deprecated and yet in use here and there as private ones; Python counts them among the global (RFC 3879).
+_SITE_LOCAL = ipaddress.IPv6Network("fec0::/10")
 # IPv6 addresses that carry an IPv4 one in their last 32 bits, to which a gateway may lead (RFC 6052, section 2.1).
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -48,7 +50,7 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner:
             return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved and ip not in _SITE_LOCAL
 
 
 def checked_addresses(host: str, port: int, *, name: str, allow_private: bool) -> list[str]:

@@ -17,6 +17,7 @@ from visionkit.errors import DataError, UsageError
 from visionkit.predict.backend import Backend
 from visionkit.predict.colours import Colour, class_colour, text_colour
 from visionkit.predict.json_writer import json_line
+from visionkit.predict.tiling import Tiling
 from visionkit.result import Result, Task, result_schema
 from visionkit.serve.batching import Asked, Batcher, ask
 from visionkit.serve.documentation import DESCRIPTION, HEALTH, MODELS, answers, question_body
@@ -38,17 +39,22 @@ class Served:
 
     Args:
         weights: what `--weights` of a command would be to get it, told to whoever asks: a name, never a path.
+        tiling: how larger pictures are cut; None sees each whole.
+        options: what else a command would be called with to see the same, such as `("--imgsz", "640")`.
     """
 
     backend: Backend
     task: Task
     weights: str
+    tiling: Tiling | None = None
+    options: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.backend.name,
             "task": self.task,
             "weights": self.weights,
+            "options": list(self.options),
             "sha256": self.backend.sha256,
             "image_size": self.backend.image_size,
             "classes": [
@@ -77,7 +83,7 @@ def make_app(
         sample: makes the image file that the page offers; one that suits the model's classes where None.
         on_error: told of each error that is the server's own, which clients are not told.
     """
-    batcher = Batcher(served.backend, limits)
+    batcher = Batcher(served.backend, limits, served.tiling)
 
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncIterator[None]:

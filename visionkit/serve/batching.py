@@ -18,6 +18,7 @@ from visionkit.imaging.letterbox import PADDING_GREY
 from visionkit.imaging.reader import decode_image
 from visionkit.predict.backend import Backend
 from visionkit.predict.detect import LoadedImage, detect_loaded
+from visionkit.predict.tiling import Tiling
 from visionkit.result import Result
 from visionkit.serve.limits import Limits
 from visionkit.serve.refusals import RefusedError
@@ -54,11 +55,15 @@ class Batcher:
     One thread decodes while the other runs the model. A picture that is alone is not kept waiting; where more are on
     their way, the model waits for them a little. If a batch fails, its pictures are tried one by one: nobody gets an
     error for another's picture.
+
+    Args:
+        tiling: how larger pictures are cut; None sees each whole.
     """
 
-    def __init__(self, backend: Backend, limits: Limits) -> None:
+    def __init__(self, backend: Backend, limits: Limits, tiling: Tiling | None = None) -> None:
         self._backend = backend
         self._limits = limits
+        self._tiling = tiling
         self._waiting: Queue[_Picture | None] = Queue(limits.queue)
         self._decoded: Queue[_Picture | None] = Queue(limits.batch)
         self._room = _Room(limits.decoded_pixels)
@@ -180,7 +185,7 @@ class Batcher:
         asked = pictures[0].asked
         images = [picture.image for picture in pictures if picture.image is not None]
         try:
-            results = ask(self._backend, images, asked)
+            results = ask(self._backend, images, asked, self._tiling)
         except Exception as error:
             if len(pictures) == 1:
                 pictures[0].answer.set_exception(error)
@@ -213,7 +218,7 @@ class _Room:
             self._changed.notify_all()
 
 
-def ask(backend: Backend, images: Sequence[LoadedImage], asked: Asked) -> list[Result]:
+def ask(backend: Backend, images: Sequence[LoadedImage], asked: Asked, tiling: Tiling | None = None) -> list[Result]:
     """The results of pictures that are looked at together. Raises UsageError as `detect_loaded`."""
     pairs = detect_loaded(
         backend,
@@ -223,6 +228,7 @@ def ask(backend: Backend, images: Sequence[LoadedImage], asked: Asked) -> list[R
         max_det=asked.max_det,
         classes=asked.classes,
         batch=max(1, len(images)),
+        tiling=tiling,
     )
     return [result for _, result in pairs]
 

@@ -25,6 +25,11 @@ MODELS = _record(
             name={"type": "string"},
             task={"enum": list(get_args(Task))},
             weights={"type": "string", "description": "What --weights of the command line would be called with."},
+            options={
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "What else it would be called with to see the same.",
+            },
             sha256={"type": "string"},
             image_size={"type": "integer", "description": "Side of the square the model sees, in pixels."},
             classes={

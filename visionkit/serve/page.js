@@ -268,9 +268,10 @@ function itemAt(event) {
 const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 function command() {
-  const { task, weights } = state.model, name = state.file.name || "image";
+  const { task, weights, options } = state.model, name = state.file.name || "image";
   const words = ["visionkit", task, quoted(name.startsWith("-") ? `./${name}` : name)];
   if (weights !== "default") words.push("--weights", quoted(weights));
+  words.push(...options.map(quoted));
   if (task !== "segment") words.push("--conf", state.threshold.toFixed(2));
   const kept = keptClasses();
   if (kept) words.push("--classes", quoted(kept));
