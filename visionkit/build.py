@@ -51,6 +51,7 @@ from visionkit.models.yolov1 import YoloV1
 from visionkit.nn.activations import ACTIVATIONS
 from visionkit.nn.initialise import INITIALISATIONS
 from visionkit.nn.norms import NORMS
+from visionkit.predict.tiling import Tiling
 from visionkit.published.models import PUBLISHED_MODELS
 from visionkit.score_map import ScoreMap, score_map_of
 from visionkit.version import __version__
@@ -124,6 +125,9 @@ def build_model(recipe: Recipe, classes: ClassTable) -> Model:
         "label_smoothing": recipe.label_smoothing,
         "semantic_loss": recipe.semantic_loss,
         "auxiliary": recipe.auxiliary or None,
+        "fine_skip": recipe.fine_skip or None,
+        "skip_width": recipe.skip_width,
+        "learnt_upsampling": recipe.learnt_upsampling,
         "warp": recipe.warp,
         "single_level": recipe.single_level or None,
     }
@@ -195,6 +199,11 @@ class LoadedModel:
             UsageError: the model's stride does not divide it.
         """
         return self.recipe.imgsz if asked is None else require_divisible(asked, self.model.stride)
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How it learnt to see larger images; None: whole."""
+        return Tiling(self.recipe.tile, self.recipe.overlap) if self.recipe.tile else None
 
 
 def save_model(path: Path, model: nn.Module, classes: ClassTable, recipe: Recipe, scores: Mapping[str, Any]) -> None:

@@ -64,6 +64,7 @@ ActivationName = Literal[
 InitName = Literal["own", "xavier", "kaiming"]
 StrategyName = Literal["none", "auto", "head", "freeze", "full", "scratch"]
 ClassWeights = Literal["none", "median-frequency"]
+LearntUpsamplingName = Literal["own", "skips", "all", "none"]
 BoxLossName = Literal["own", "iou", "giou", "diou", "ciou", "l1", "smooth-l1", "mse"]
 ClassLossName = Literal["own", "bce", "quality-focal", "focal", "hinge", "cross-entropy", "softmax-focal"]
 
@@ -147,6 +148,21 @@ def _own_or_side(value: Any) -> str | int:
 Side = Annotated[Literal["own"] | int, PlainValidator(_own_or_side)]
 
 
+def _own_or_width(value: Any) -> str | int:
+    if value == "own":
+        return "own"
+    try:
+        width = int(value)
+    except (TypeError, ValueError):
+        width = 0
+    if 8 <= width <= 512 and not width % 8:
+        return width
+    raise PydanticCustomError("width", "input should be 'own', or channels from 8 to 512 that 8 divides")
+
+
+Width = Annotated[Literal["own"] | int, PlainValidator(_own_or_width)]
+
+
 def _known_fold(text: str) -> str:
     try:
         return str(Fold.of(text)) if text else text
@@ -225,6 +241,19 @@ class Recipe(BaseModel):
     )
     warp: Side = Field("own", description="side of the squares that rcnn warps regions to: its own, 96, or pixels")
     auxiliary: bool = Field(False, description="a second head on a segmenter's map before the last, to learn from")
+    fine_skip: bool = Field(
+        False, description="of fcn8s: the map of stride 4 is added too, for what is thinner than a cell of stride 8"
+    )
+    skip_width: Width = Field(
+        "own",
+        description="of fcn8s and fcn16s, what is added of each map: its own, a score for each class, or so many "
+        "channels of features, scored once they are added up",
+    )
+    learnt_upsampling: LearntUpsamplingName = Field(
+        "own",
+        description="which of a segmenter's transposed convolutions, all of them bilinear interpolation at first, "
+        "learn: its own, those before an addition, which is skips; all or none",
+    )
     imgsz: int = Field(320, ge=32, le=4096, multiple_of=32, description="side of the square network input, pixels")
     tile: int = Field(
         0, ge=0, description="side of the overlapping tiles that larger images are seen in, pixels; 0 sees them whole"

@@ -4,6 +4,7 @@ classes that both know by name; from a model of another kind, such as a classifi
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ BACKBONE = "backbone."
 
 PARTS_BY_NAME = ("norm", "activation")
 """Settings that decide which tensors a backbone of a name has."""
+
+HEAD_PARTS = ("auxiliary", "fine_skip", "skip_width")
+"""And those that decide it for the head of a segmenter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,8 @@ def transfer_weights(model: Model, classes: ClassTable, source: LoadedModel, rec
         if name not in fresh and not _fits(name, own, given, rows, len(classes), len(source.classes))
     ]
     if unfit:
-        remedy = _remedy(source, recipe, f"model and backbone it was trained with, {source.name}")
+        trained_with = f"model and backbone it was trained with, {source.name}"
+        remedy = _remedy(source, recipe, trained_with, (*PARTS_BY_NAME, *HEAD_PARTS))
         raise CheckpointError(
             f"{source.path} does not fit this model: {counted(len(unfit), 'tensor')} missing, unknown or of another "
             f"shape, such as {unfit[0]}; {remedy}"
@@ -188,12 +193,12 @@ def _transfer_backbone(model: Model, classes: ClassTable, source: LoadedModel, r
     )
 
 
-def _remedy(source: LoadedModel, recipe: Recipe | None, trained_with: str) -> str:
+def _remedy(source: LoadedModel, recipe: Recipe | None, trained_with: str, parts: Sequence[str] = PARTS_BY_NAME) -> str:
     """What to do where tensors do not fit: where the backbone is the same, what of its parts differs; else to use what
     the weights were trained with."""
     own = source.recipe
     if recipe is not None and recipe.backbone == own.backbone:
-        others = [name for name in PARTS_BY_NAME if getattr(recipe, name) != getattr(own, name)]
+        others = [name for name in parts if getattr(recipe, name) != getattr(own, name)]
         if others:
             wanted = " and ".join(f"{name}={getattr(own, name)}" for name in others)
             asked = " and ".join(f"{name}={getattr(recipe, name)}" for name in others)

@@ -19,7 +19,7 @@ from visionkit.api.layers import layers
 from visionkit.api.task_data import task_layout
 from visionkit.api.training_run import FinetuneResult
 from visionkit.engine.events import StepDone
-from visionkit.errors import ConfigError, DataError, UsageError
+from visionkit.errors import CheckpointError, ConfigError, DataError, UsageError
 from visionkit.formats.dataset_layout import DatasetLayout
 from visionkit.imaging.mask import read_mask
 
@@ -157,6 +157,17 @@ def test_a_frozen_backbone_stays_and_the_head_learns(run: FinetuneResult, data: 
     assert not np.array_equal(after["head.coarse.4.weight"], before["head.coarse.4.weight"])
 
 
+def test_weights_bring_the_parts_of_their_head(data: Path, tmp_path: Path) -> None:
+    parts = ["auxiliary=true", "fine_skip=true", "skip_width=16", "learnt_upsampling=all", "grow_from=1"]
+    first = visionkit.finetune(data, out=tmp_path / "first", **settings(epochs=1, set=parts))
+    assert first is not None
+    said: list[str] = []
+    visionkit.finetune(data, dry_run=True, say=said.append, **settings(weights=str(first.last)))
+    assert any("tensors loaded, the classes are the same" in line for line in said)
+    with pytest.raises(CheckpointError, match="trained with skip_width=16, not skip_width=own: leave skip_width out"):
+        visionkit.finetune(data, dry_run=True, **settings(weights=str(first.last), set=["skip_width=own"]))
+
+
 def test_other_classes_start_fresh_and_known_ones_are_carried_over(run: FinetuneResult, tmp_path: Path) -> None:
     other = write_masks(tmp_path / "data", {"train": 4, "val": 2}, names=("ground", "crate", "blue block"))
     said: list[str] = []
@@ -184,6 +195,9 @@ def test_polygons_are_learnt_too(tmp_path: Path) -> None:
         file.write_text(json.dumps(content))
     result = visionkit.finetune(root, out=tmp_path / "run", **settings(epochs=1))
     assert result is not None
+    sheet = tmp_path / "sheet.png"
+    visionkit.augment_preview(root, model="fcn8s", augment="none", imgsz=64, count=4, out=sheet)
+    assert sheet.read_bytes() == (result.folder / "first_batch.png").read_bytes()
     assert list(visionkit.evaluate(result.last, root).per_class) == ["red block", "blue block", "background"]
 
 
@@ -193,6 +207,16 @@ def test_the_preview_shows_maps(data: Path, tmp_path: Path) -> None:
     height, width, _ = cv2.imread(str(tmp_path / "sheet.png")).shape
     assert width == 4 * 64
     assert height > 64  # a legend below each
+
+
+def test_the_preview_leaves_out_what_training_on_maps_does(data: Path, tmp_path: Path) -> None:
+    # Of two pictures that show through each other a pixel has no one label.
+    sheets = []
+    for name, augment in (("plain", {"base": "none"}), ("mixed", {"base": "none", "mixup": 1.0, "copy_paste": 1.0})):
+        preview = visionkit.augment_preview(data, augment=augment, imgsz=64, count=2, out=tmp_path / f"{name}.png")
+        assert (preview.settings.mixup, preview.settings.copy_paste) == (0, 0)
+        sheets.append((tmp_path / f"{name}.png").read_bytes())
+    assert sheets[0] == sheets[1]
 
 
 def test_a_segmenter_reads_the_masks_of_a_folder_that_has_boxes_too(tmp_path: Path) -> None:

@@ -65,6 +65,9 @@ def test_what_compare_refuses_in_one_line(
         ((predictions, predictions, "--annotations", truth, "--data", tiny_data), "leave one of them out"),
         ((tmp_path, best, "--data", tiny_data), "is a folder without best.safetensors"),
         ((best, best, "--data", tiny_data, "--task", "keypoints"), "task must be one of bbox, segm"),
+        ((best, predictions, "--data", tiny_data, "--proposals", tmp_path), "neither of the two takes proposals, both"),
+        ((predictions, predictions, "--annotations", truth, "--tile", 64), "--tile is for models, and both are"),
+        ((best, predictions, "--data", tiny_data, "--overlap", 0.2), "no tile is given; give --tile too"),
     ):
         finished = command_line("compare", *arguments)
         assert (finished.code, finished.stdout) == (2, "")

@@ -82,6 +82,22 @@ def test_before_a_run_goes_on_the_first_leaves_at_once(capsys: pytest.CaptureFix
     assert capsys.readouterr().err == ""
 
 
+def test_between_the_runs_of_a_study_and_after_the_last_it_says_how_to_go_on_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def a_signal_while_nothing_trains() -> None:
+        with patient_signals(lambda event: None) as (listen, stop):
+            with stop.heard_by_run():
+                listen(Saved(Path("run/state.pt")))
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("never reached")
+
+    with pytest.raises(SystemExit) as end:
+        a_signal_while_nothing_trains()
+    assert end.value.code == 143
+    assert capsys.readouterr().err.splitlines() == [WORDS]
+
+
 def test_where_another_process_of_the_run_was_asked(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end, listening():
         raise InterruptedRunError

@@ -119,6 +119,14 @@ def test_the_app_keeps_all_its_commands(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(everything.commands) == len(app.registered_commands) == before
 
 
+def test_the_help_of_every_command_breaks_where_the_terminal_ends() -> None:
+    everything: Any = quick_command(app, ["--help"])
+    for command in everything.commands.values():
+        paragraphs = command.help.split("\n\n")
+        assert len(paragraphs) > 1, "a sentence, and an example"
+        assert not any("\n" in paragraph for paragraph in paragraphs)
+
+
 IMPORTED = """
 import sys
 sys.argv = ["visionkit", "detect", "nowhere.jpg", "--conf", "0.5", "--threads", "1", "--no-save"]

@@ -1,5 +1,6 @@
 """Maps move in step with their pictures, whatever augmentation does: each pixel tells its own place."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,6 +175,23 @@ def test_the_dataset_reads_pictures_and_maps_and_no_boxes(dataset: SemanticDatas
     assert len(dataset) == 5
     assert dataset.classes.names[1] == "red block"
     assert dataset.cache_words
+
+
+def test_cached_maps_are_read_once_and_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_masks(tmp_path / "data", {"train": 3})
+    split = read_split(find_layout(root), "train")
+    fresh, cached = SemanticDataset(split), SemanticDataset(split, "ram")
+    maps = [fresh.read(index).semantic for index in range(3)]
+    for _ in range(2):
+        for index, expected in enumerate(maps):
+            labels = cached.read(index).semantic
+            assert labels is not None
+            assert (labels == expected).all()
+            assert not labels.flags.writeable
+        # From here on the masks are not looked at any more.
+        monkeypatch.setattr("visionkit.data.semantic.semantic_map", None)
+    # Workers that are spawned get no room of their own.
+    assert pickle.loads(pickle.dumps(cached))._maps is None
 
 
 def test_batches_carry_the_maps(dataset: SemanticDataset) -> None:

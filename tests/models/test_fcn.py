@@ -10,7 +10,8 @@ from visionkit.backbones.lenet import lenet5
 from visionkit.backbones.resnet import resnet18, resnet50
 from visionkit.build import BACKBONES
 from visionkit.errors import CheckpointError, ConfigError, UsageError
-from visionkit.models.fcn import AUXILIARY_WEIGHT, Fcn, FcnOutputs
+from visionkit.models.fcn import AUXILIARY_WEIGHT, Fcn
+from visionkit.models.fcn_head import FcnOutputs
 from visionkit.models.torchvision_fcn import fcn_resnet50, from_torchvision_fcn
 from visionkit.types import Target
 
@@ -91,13 +92,13 @@ def test_scores_of_a_map_reach_the_pixels_of_its_cells() -> None:
     [("skips", ["upsample.0.weight", "upsample.1.weight"]), ("none", [])],
 )
 def test_transposed_convolutions_learn_as_asked(learnt: str, kernels: list[str]) -> None:
-    head = Fcn(CspLight(), 3, learnt=learnt).head  # type: ignore[arg-type]
+    head = Fcn(CspLight(), 3, learnt_upsampling=learnt).head  # type: ignore[arg-type]
     assert [n for n, _ in head.named_parameters() if n.startswith(("upsample", "enlarge"))] == kernels
     assert [n for n in head.state_dict() if n.startswith("enlarge")] == ["enlarge.weight"]
 
 
 def test_all_transposed_convolutions_can_learn() -> None:
-    assert "enlarge.weight" in dict(Fcn(CspLight(), 3, learnt="all").head.named_parameters())
+    assert "enlarge.weight" in dict(Fcn(CspLight(), 3, learnt_upsampling="all").head.named_parameters())
 
 
 def test_units_are_those_of_the_backbone_then_the_head_and_hold_every_parameter() -> None:

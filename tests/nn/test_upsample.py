@@ -52,6 +52,15 @@ def test_only_a_learnable_one_has_parameters_and_both_have_the_same_state(learna
     assert {name: value.shape for name, value in upsample.state_dict().items()} == {"weight": (2, 1, 8, 8)}
 
 
+@pytest.mark.parametrize("learnable", [True, False])
+def test_under_autocast_it_stays_in_single_precision(learnable: bool) -> None:
+    x, upsample = torch.randn(1, 2, 3, 4).bfloat16(), BilinearUpsample(2, 4, learnable=learnable)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = upsample(x)
+    assert y.dtype == torch.float32
+    torch.testing.assert_close(y, upsample(x.float()), rtol=0, atol=0)
+
+
 def test_gradients_reach_input_and_kernel() -> None:
     upsample = BilinearUpsample(1, 2, learnable=True).double()
     x = torch.randn(1, 1, 2, 3, dtype=torch.float64, requires_grad=True)

@@ -103,6 +103,20 @@ def test_lovasz_of_hard_decisions_is_one_minus_iou() -> None:
     assert lovasz_softmax(logits, labels).item() == pytest.approx(0.5)
 
 
+def test_lovasz_ranks_no_more_pixels_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 100 judged pixels behind 20 that are not, and 40 to be taken: every 2.5th, so the places 0, 2, 5, 7, 10, ...
+    logits, labels = torch.randn(1, K, 4, 30, dtype=torch.float64), torch.randint(K, (1, 4, 30))
+    labels[0, 0, :20] = 255
+    whole = lovasz_softmax(logits, labels).item()
+    taken = [20 + 5 * i + j for i in range(20) for j in (0, 2)]
+    wanted = lovasz_softmax(logits.flatten(2)[:, :, taken][:, :, None], labels.flatten(1)[:, taken][:, None]).item()
+    monkeypatch.setattr("visionkit.ops.semantic_losses.MOST_RANKED", 40)
+    assert lovasz_softmax(logits, labels).item() == pytest.approx(wanted, rel=1e-12)
+    assert wanted != pytest.approx(whole, rel=1e-6)
+    monkeypatch.setattr("visionkit.ops.semantic_losses.MOST_RANKED", 100)
+    assert lovasz_softmax(logits, labels).item() == whole
+
+
 def test_jaccard_steps_by_hand() -> None:
     # Two of the class among three. Give up one of them: IoU 1/2; then one that is not: 1/3; then the other: 0.
     steps = jaccard_steps(torch.tensor([[1.0, 0.0, 1.0]]))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from masks import write_masks
 
 from visionkit.build import BACKBONES
 
@@ -155,7 +156,7 @@ def bench(*arguments: Any) -> subprocess.CompletedProcess[str]:
 def test_help_names_the_benchmarks() -> None:
     done = bench("--help")
     assert done.returncode == 0
-    words = ("training", "pipeline", "accuracy", "backbones", "detectors", "evaluation", "Example: ")
+    words = ("training", "pipeline", "accuracy", "backbones", "detectors", "segmenters", "evaluation", "Example: ")
     assert all(word in done.stdout for word in words)
 
 
@@ -244,6 +245,18 @@ def test_tiny_training_of_detectors(tiny_data: Path) -> None:
     assert list(said["rows"]) == ["training"]
     rows = said["rows"]["training"]["times_as_fast"]
     assert [row["median"] for row in rows] == [turn["times_as_fast"] for turn in said["turns"]]
+
+
+def test_tiny_training_of_segmenters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In this process, which stays as it is: a command of its own would take longer to import than to measure.
+    monkeypatch.setattr("visionkit.cli.process.tune_process", lambda: None)
+    import measure_segmenter_training
+
+    monkeypatch.setattr(measure_segmenter_training, "WARM_UP", 0)
+    data = write_masks(tmp_path / "data", {"train": 2, "val": 1})
+    said = measure_segmenter_training.measure(Task(data=str(data), imgsz=64, batch=2, steps=1), "light")
+    assert said["times_as_fast"] == pytest.approx(said["torchvision_milliseconds"] / said["milliseconds"])
+    assert measure_segmenter_training.SAME.auxiliary  # as torchvision's loop learns with
 
 
 def test_tiny_inference_of_detectors(tiny_data: Path) -> None:

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,17 @@ def parser() -> argparse.ArgumentParser:
     detectors = commands.add_parser(
         "detectors", help="training and inference of Faster R-CNN beside torchvision's own, in turns step by step"
     )
-    detectors.set_defaults(peer=[])
-    detectors.add_argument("--data", default="sample", help="dataset folder in COCO layout (%(default)s)")
     detectors.add_argument("--jobs", default="training,inference", help="one or both (%(default)s)")
-    detectors.add_argument("--imgsz", type=int, help="side of the input, px (320 of training, 640 of inference)")
-    detectors.add_argument("--batch", type=int, default=4, help="images a step of training (%(default)s)")
-    detectors.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    segmenters = commands.add_parser(
+        "segmenters", help="training of FCN beside torchvision's own, in turns step by step"
+    )
+    segmenters.set_defaults(jobs="training")
+    for command in (detectors, segmenters):
+        command.set_defaults(peer=[])
+        command.add_argument("--data", default="sample", help="dataset folder (%(default)s)")
+        command.add_argument("--imgsz", type=int, help="side of the input, px (320 of training, 640 of inference)")
+        command.add_argument("--batch", type=int, default=4, help="images a step of training (%(default)s)")
+        command.add_argument("--json", action="store_true", help="print JSON instead of tables")
     add_serve(commands)
     add_evaluation(commands)
     coldstart, latency = runtime_parsers(commands)
@@ -66,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
             "--peer", action="append", default=[], metavar="NAME=COMMAND", help="another contestant; repeatable"
         )
         command.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    for command in (training, accuracy, backbones, detectors):
+    for command in (training, accuracy, backbones, detectors, segmenters):
         command.add_argument(
             "--threads", type=int, default=os.cpu_count() or 1, help="equal threads for all (%(default)s)"
         )
@@ -79,8 +84,8 @@ def parser() -> argparse.ArgumentParser:
             default="equal" if command is accuracy else "default,equal",
             help="each contestant's own number of threads, the equal one, or both (%(default)s)",
         )
-    for command in (training, pipeline, backbones, detectors, coldstart, latency):
-        steps = 5 if command in (backbones, detectors, coldstart) else 30
+    for command in (training, pipeline, backbones, detectors, segmenters, coldstart, latency):
+        steps = 5 if command in (backbones, detectors, segmenters, coldstart) else 30
         command.add_argument("--steps", type=int, default=steps, help="batches timed in each turn (%(default)s)")
         command.add_argument("--rounds", type=int, default=3, help="turns of each (%(default)s)")
     pipeline.add_argument("--no-torchvision", action="store_true", help="leave out the peer written with torchvision")
@@ -220,19 +225,25 @@ def backbones(given: argparse.Namespace) -> str:
     return "\n\n".join([head, *tables])
 
 
-DETECTOR_JOBS: dict[str, tuple[int, dict[str, str], dict[str, tuple[str, int]]]] = {
-    "training": (
+Job = tuple[int, dict[str, str], dict[str, tuple[str, int]]]
+"""Side of the input, contestants, and what of theirs is shown under which heading with how many digits."""
+
+
+def training_beside_torchvision(script: str) -> Job:
+    return (
         320,
-        {
-            "same network": own("measure_detector_training.py", "same"),
-            "light recipe": own("measure_detector_training.py", "light"),
-        },
+        {f"{network} {what}": own(script, network) for network, what in (("same", "network"), ("light", "recipe"))},
         {
             "milliseconds": ("visionkit ms", 1),
             "torchvision_milliseconds": ("torchvision ms", 1),
             "times_as_fast": ("times as fast", 2),
         },
-    ),
+    )
+
+
+SEGMENTER_JOBS = {"training": training_beside_torchvision("measure_segmenter_training.py")}
+DETECTOR_JOBS: dict[str, Job] = {
+    "training": training_beside_torchvision("measure_detector_training.py"),
     "inference": (
         640,
         {"R50-FPN": own("measure_detector_inference.py")},
@@ -246,16 +257,23 @@ DETECTOR_JOBS: dict[str, tuple[int, dict[str, str], dict[str, tuple[str, int]]]]
         },
     ),
 }
-"""Side of the input, contestants, and what of theirs is shown under which heading with how many digits."""
 
 
 def detectors(given: argparse.Namespace) -> str:
+    return beside_torchvision(given, DETECTOR_JOBS)
+
+
+def segmenters(given: argparse.Namespace) -> str:
+    return beside_torchvision(given, SEGMENTER_JOBS)
+
+
+def beside_torchvision(given: argparse.Namespace, jobs: Mapping[str, Job]) -> str:
     asked = given.jobs.split(",")
-    if not set(asked) <= set(DETECTOR_JOBS):
-        raise BenchError(f"--jobs are {','.join(DETECTOR_JOBS)} or one of them, got {given.jobs!r}")
+    if not set(asked) <= set(jobs):
+        raise BenchError(f"--jobs are {','.join(jobs)} or one of them, got {given.jobs!r}")
     parts, all_turns, all_rows = [], [], {}
     for job in asked:
-        size, commands, shown = DETECTOR_JOBS[job]
+        size, commands, shown = jobs[job]
         side = given.imgsz or size
         contestants = [Contestant(name, command) for name, command in commands.items()]
         options = argparse.Namespace(**{**vars(given), "imgsz": side})
@@ -400,6 +418,7 @@ JOBS: dict[str, Callable[[argparse.Namespace], str]] = {
     "accuracy": accuracy,
     "backbones": backbones,
     "detectors": detectors,
+    "segmenters": segmenters,
     "serve": serve,
     "coldstart": coldstart,
     "latency": latency,

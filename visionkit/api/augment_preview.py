@@ -10,16 +10,16 @@ from typing import Any
 
 from visionkit.api.datasets import find_dataset, say_split
 from visionkit.api.prepare import Say
+from visionkit.api.task_data import DATASETS, FRAMINGS, task_images, task_layout, task_of
 from visionkit.api.training_samples import augment_settings, sample_sheet
 from visionkit.choices import Choices, read_augment
 from visionkit.data.augment import AugmentSettings
 from visionkit.data.augment_values import values_of
-from visionkit.data.dataset import DetectionDataset
 from visionkit.data.loader import BatchPlan
-from visionkit.data.semantic import SemanticDataset
 from visionkit.data.views import TrainingView
 from visionkit.errors import DataError, UsageError
 from visionkit.formats.layout import read_split
+from visionkit.formats.records import AnnotatedImages
 from visionkit.predict.writers import save_picture
 
 MOST_TILES = 400
@@ -63,6 +63,7 @@ class AugmentPreview:
 def augment_preview(
     data: str | Path | None = None,
     *,
+    model: str | None = None,
     augment: str | Path | Mapping[str, Any] | AugmentSettings | None = None,
     imgsz: int | None = None,
     split: str = "train",
@@ -74,13 +75,16 @@ def augment_preview(
     on_skip: Callable[[str], None] = lambda line: None,
     say: Say = lambda line: None,
 ) -> AugmentPreview:
-    """Write a picture of the samples that training would draw first in an epoch, with the boxes it would learn from.
+    """Write a picture of the samples that training would draw first in an epoch, with the boxes, or the maps, that it
+    would learn from.
 
     A run with the same seed, image size and augmentation sees these very samples, in this order, where it shows images
     in their full size (`grow_until`, `multi_scale`) and still makes mosaics (`mosaic_until`).
 
     Args:
         data: as for `finetune`.
+        model: whose training is shown; by default that of a segmenter where the data are masks, of a classifier where
+            they are a folder per class, else of a detector.
         augment: none, light, heavy, a YAML file of settings, or settings; by default as `finetune` has it.
         imgsz: side of the square network input in pixels; by default as `finetune` has it.
         split: whose images.
@@ -108,21 +112,28 @@ def augment_preview(
     choices.say({"train.seed": seed, "train.epochs": epoch, "mosaic_until": 1}, "flag")
     if augment is not None:
         choices.say(read_augment(augment), "flag")
-    if imgsz is not None:
-        choices.say({"imgsz": imgsz}, "flag")
+    for key, asked in (("imgsz", imgsz), ("model", model)):
+        if asked is not None:
+            choices.say({key: asked}, "flag")
     config = choices.config()
 
     layout = find_dataset(data, say, seed)
+    if model is not None:
+        layout = task_layout(task_of(config), layout, seed)
     if split not in layout.splits:
         raise DataError(f"{layout.root} has no split {split!r}; it has {', '.join(layout.splits)}")
     images = read_split(layout, split, skip_bad=skip_bad)
+    choices.say({"model": model or _usual_model(images)}, "flag")
+    config = choices.config()
+    task = task_of(config)
+    images = task_images(task, images)
     say_split(split, images, say)
     for line in images.left_out:
         on_skip(line)
-    masks = any(image.mask is not None for image in images.images)
-    dataset = SemanticDataset(images) if masks else DetectionDataset(images)
-    view = TrainingView(dataset, augment_settings(config), config.imgsz, seed)
-    plan = BatchPlan(len(images.images), count, epoch, seed)
+    # What a model is fed by besides, such as proposals, is not shown.
+    dataset = DATASETS[task](config, images, "off")
+    view = TrainingView(dataset, augment_settings(config), config.imgsz, seed, framing=FRAMINGS[task])
+    plan = BatchPlan(len(dataset), count, epoch, seed)
     samples = [view[epoch - 1, draw][0] for draw in plan.order(epoch - 1)[:count].tolist()]
     sheet = sample_sheet(samples, images.classes)
     if path is not None:
@@ -131,6 +142,13 @@ def augment_preview(
         path = _save_numbered(Path("runs") / "augment-preview", layout.root.resolve().name, sheet)
     objects = sum(len(sample.boxes) for sample in samples)
     return AugmentPreview(path, count, objects, split, config.imgsz, epoch, seed, view.settings, len(images.left_out))
+
+
+def _usual_model(images: AnnotatedImages) -> str:
+    """A model that learns from such data."""
+    if any(image.mask is not None for image in images.images):
+        return "fcn8s"
+    return "classifier" if images.whole_images else "yolo"
 
 
 def _save_numbered(folder: Path, name: str, sheet: Any) -> Path:

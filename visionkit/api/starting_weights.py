@@ -14,6 +14,7 @@ from visionkit.config import Config
 from visionkit.engine.events import DownloadProgress, Listener
 from visionkit.published.download import published_file
 from visionkit.published.weights import IMAGENET_WEIGHTS
+from visionkit.transfer import HEAD_PARTS
 
 Say = Callable[[str], None]
 
@@ -67,7 +68,7 @@ def _imagenet(config: Config, say: Say, listen: Listener) -> BackboneWeights:
 
 def adopted_settings(choices: Choices, source: LoadedModel) -> dict[str, Any]:
     """What weights decide where the user said nothing: their architecture, of the same backbone its norms and
-    activations, and, for the same model, image size."""
+    activations, and, for the same model, image size and what else decides its tensors."""
     recipe, config = source.recipe, choices.config()
     own: dict[str, Any] = {"model": recipe.model, "backbone": recipe.backbone}
     same_backbone = choices.origin("backbone") == "default" or config.backbone == recipe.backbone
@@ -78,4 +79,6 @@ def adopted_settings(choices: Choices, source: LoadedModel) -> dict[str, Any]:
         own["imgsz"] = recipe.imgsz
         if same_backbone:
             own |= {"form": recipe.form, "single_level": recipe.single_level}
+            of_head = {key: getattr(recipe, key) for key in (*HEAD_PARTS, "learnt_upsampling")}
+            own |= {key: value for key, value in of_head.items() if value not in (False, "own")}
     return {key: value for key, value in own.items() if choices.origin(key) == "default"}

@@ -1,4 +1,4 @@
-"""`visionkit augment-preview`: a contact sheet of augmented samples with their boxes."""
+"""`visionkit augment-preview`: a contact sheet of augmented samples with their boxes or maps."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from visionkit.errors import UsageError
 def augment_preview(
     data: Annotated[str | None, typer.Argument(help="Dataset folder, or 'sample', 'sample-b'.")] = None,
     data_: Annotated[str | None, typer.Option("--data", help="The same, as an option.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Whose training is shown, such as fcn8s; by default one that such data are for.")
+    ] = None,
     augment: Annotated[str | None, typer.Option(help=AUGMENT_HELP)] = None,
     imgsz: ImageSize = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
@@ -28,7 +31,7 @@ def augment_preview(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what training would feed the network: augmented samples and their boxes, in one picture.
+    """Show what training would feed the network: augmented samples and their boxes or maps, in one picture.
 
     Example: [bold]visionkit augment-preview my-data --augment heavy[/bold]
     """
@@ -40,6 +43,7 @@ def augment_preview(
     left_out = LeftOut()
     preview = job.augment_preview(
         data if data_ is None else data_,
+        model=model,
         augment=augment,
         imgsz=imgsz,
         split=split,

@@ -86,14 +86,17 @@ class ImageCache:
 
     Args:
         sizes: [N, 2] width and height in pixels.
+        channels: bytes of a pixel.
+        levels: how often an image is kept: whole, its half, and so on.
 
     Raises:
         OSError: the system refuses so much memory, or has no locks to share.
     """
 
-    def __init__(self, sizes: NDArray[np.integer]) -> None:
-        self._starts = _starts(sizes)
+    def __init__(self, sizes: NDArray[np.integer], *, channels: int = 3, levels: int = LEVELS) -> None:
+        self._starts = _starts(sizes, channels, levels)
         self._sizes = sizes
+        self._channels, self._levels = channels, levels
         count = len(sizes)
         memory = mmap.mmap(-1, int(self._starts[-1]) + count)
         self._pixels = np.frombuffer(memory, np.uint8)
@@ -103,9 +106,9 @@ class ImageCache:
         self._lock = multiprocessing.get_context("fork" if os.name == "posix" else "spawn").Lock()
 
     def read(self, index: int, load: Callable[[], NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-        """Image `index`, u8 [H, W, 3], its half and its quarter, as far as they have a pixel; not to be written to.
+        """Image `index`, u8 [H, W, C], its half and its quarter, as far as they have a pixel; not to be written to.
         `load` gives the image if nobody has read it yet."""
-        levels = [room for level in range(LEVELS) if (room := self._room(index, level)).size]
+        levels = [room for level in range(self._levels) if (room := self._room(index, level)).size]
         if not self._known[index]:
             # Two processes may load an image at once; both write the same bytes. The lock is not held for that: it is
             # there so that who sees the mark sees the pixels too, on processors that reorder writes.
@@ -124,14 +127,15 @@ class ImageCache:
 
     def _room(self, index: int, level: int) -> NDArray[np.uint8]:
         width, height = (int(side) >> level for side in self._sizes[index])
-        start = self._starts[LEVELS * index + level]
-        return self._pixels[start : start + 3 * width * height].reshape(height, width, 3)
+        start = self._starts[self._levels * index + level]
+        end = start + self._channels * width * height
+        return self._pixels[start:end].reshape(height, width, self._channels)
 
 
-def _starts(sizes: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Where each level of each image begins, and where the last ends: i64 [N * LEVELS + 1]."""
-    sides = sizes.astype(np.int64)[:, :, None] >> np.arange(LEVELS)
-    lengths = 3 * sides.prod(axis=1).ravel()
+def _starts(sizes: NDArray[np.integer], channels: int = 3, levels: int = LEVELS) -> NDArray[np.int64]:
+    """Where each level of each image begins, and where the last ends: i64 [N * levels + 1]."""
+    sides = sizes.astype(np.int64)[:, :, None] >> np.arange(levels)
+    lengths = channels * sides.prod(axis=1).ravel()
     return np.concatenate(([0], np.cumsum(-(-lengths // _LINE) * _LINE)))
 
 

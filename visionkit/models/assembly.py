@@ -7,8 +7,8 @@ A model has three verbs. Their arguments are the same in all models; one that ha
     predict(outputs, *, score, iou, max_det, masks) -> one Detections, SegmentationMap or ClassScores an image
 
 Its class says what has to be known before one is built: `task`; `says_masks`, whether it learns the masks of objects
-and says them; `wants_proposals`, whether `forward` must be given proposals; `weighs_classes`, whether it has a buffer
-`class_weights` [K] for its loss.
+and says them; `wants_proposals`, whether it learns from proposals that it has to be given; `weighs_classes`, whether it
+has a buffer `class_weights` [K] for its loss.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def fcn_resnet50(
         semantic_loss: as `Fcn` takes it.
     """
     backbone = resnet50(norm=norm, dilated=2)
-    return Fcn(backbone, classes, auxiliary=auxiliary, learnt="none", semantic_loss=semantic_loss)
+    return Fcn(backbone, classes, auxiliary=auxiliary, learnt_upsampling="none", semantic_loss=semantic_loss)
 
 
 def from_torchvision_fcn(state: Mapping[str, Tensor], *, auxiliary: bool = False) -> dict[str, Tensor]:

@@ -19,6 +19,9 @@ from visionkit.ops.losses import IGNORE_INDEX, cross_entropy_loss, dice_loss, so
 
 SemanticLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
+MOST_RANKED = 1 << 16
+"""Pixels of a batch that the Lovász loss puts in order: all of them would take longer than the network on a CPU."""
+
 
 def mean_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """The mean over judged pixels of -log softmax at the label, a pixel counting as much as its class weighs.
@@ -59,12 +62,13 @@ def mean_dice(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> 
 
 
 def lovasz_softmax(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The Lovász extension of 1 - IoU, a mean by weight over the classes among the labels, of the whole batch's pixels.
+    """The Lovász extension of 1 - IoU, a mean by weight over the classes among the labels, of the whole batch's pixels:
+    of more than `MOST_RANKED` of so many that are evenly spread.
 
     Source: Berman et al. 2018, The Lovász-Softmax Loss, equations 8 to 11 and algorithm 1; "present" classes only, as
     in section 3.
     """
-    probabilities, targets, present = _by_class(logits, labels)
+    probabilities, targets, present = _by_class(logits, labels, MOST_RANKED)
     # Sorting is the cost: where a class is not among the labels there is nothing to learn from its order.
     errors, order = (targets[present] - probabilities[present]).abs().sort(dim=1, descending=True)
     losses = (errors * jaccard_steps(targets[present].gather(1, order))).sum(1)
@@ -78,20 +82,28 @@ def jaccard_steps(targets: Tensor) -> Tensor:
     >>> jaccard_steps(torch.tensor([[1.0, 0.0, 1.0]]))  # 1 - IoU: 1 - 1/2, then 1 - 1/3, then 1 - 0/3
     tensor([[0.5000, 0.1667, 0.3333]])
     """
-    total = targets.sum(1, keepdim=True)
-    intersection = total - targets.cumsum(1)
-    union = total + (1 - targets).cumsum(1)
-    jaccard = 1 - intersection / union
-    return jaccard.diff(dim=1, prepend=torch.zeros_like(total))
+    # Whole numbers: on a GPU sums of floats that go on from pixel to pixel have no fixed order.
+    given_up = targets.cumsum(1, dtype=torch.int32)
+    total = given_up[:, -1:]
+    place = torch.arange(1, targets.shape[1] + 1, dtype=torch.int32, device=targets.device)
+    # Of `place` pixels so many are of the class; the others come to the union.
+    jaccard = 1 - (total - given_up).to(targets) / (total + place - given_up).to(targets)
+    return jaccard.diff(dim=1, prepend=jaccard.new_zeros(len(jaccard), 1))
 
 
-def _by_class(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Probabilities and targets [K, P] of the P judged pixels, and which classes are among them, bool [K]."""
-    classes = logits.shape[1]
-    judged = labels != IGNORE_INDEX
-    full = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
-    probabilities = full.movedim(1, -1)[judged].T
-    targets = F.one_hot(labels[judged], classes).T.to(probabilities)
+def _by_class(logits: Tensor, labels: Tensor, most: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities and targets [K, P] of the P judged pixels, and which classes are among them, bool [K].
+
+    Args:
+        most: of more judged pixels, so many that are evenly spread.
+    """
+    judged = (labels != IGNORE_INDEX).flatten().nonzero().squeeze(1)
+    if most is not None and len(judged) > most:
+        # Not one in every so many: that might divide the rows, and always meet the same columns.
+        judged = judged[torch.arange(most, device=judged.device) * len(judged) // most]
+    own = logits.movedim(1, -1).flatten(0, -2)[judged]
+    probabilities = own.to(torch.promote_types(own.dtype, torch.float32)).softmax(1).T
+    targets = F.one_hot(labels.flatten()[judged], logits.shape[1]).T.to(probabilities)
     return probabilities, targets, targets.any(1)
 
 
