@@ -207,7 +207,8 @@ def test_it_ends_in_about_the_time_asked_for(tiny_data: Path, tmp_path: Path, mo
 
 @pytest.mark.parametrize(
     ("count", "expected"),
-    [(1, [0]), (3, [0, 4, 8]), (9, [0, 2, 4, 6, 8]), (10, list(range(10))), (99, list(range(10)))],
+    # i * 10 // count: of three 0, 10 // 3, 20 // 3
+    [(1, [0]), (3, [0, 3, 6]), (4, [0, 2, 5, 7]), (9, list(range(9))), (10, list(range(10))), (99, list(range(10)))],
 )
 def test_images_are_spread_evenly(count: int, expected: list[int]) -> None:
     images = tuple(ImageRecord(i, f"{i}.png", None, 8, 8) for i in range(10))

@@ -226,6 +226,8 @@ def _few_in_memory(run: Prepared, clock: Callable[[], float]) -> tuple[Prepared,
 
 
 def spread_images(truth: AnnotatedImages, count: int) -> AnnotatedImages:
-    """At most `count` of the images, evenly spread: what stands together in a file is often alike."""
-    every = -(-len(truth.images) // count)
-    return replace(truth, images=truth.images[::every])
+    """`count` of the images, or all where there are no more, evenly spread: what stands together in a file is often
+    alike."""
+    there = len(truth.images)
+    taken = min(count, there)
+    return replace(truth, images=tuple(truth.images[i * there // taken] for i in range(taken)))
