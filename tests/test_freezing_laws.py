@@ -1,6 +1,7 @@
-"""Every line printed about freezing is true, whatever the backbone, the spec and the schedule: what is frozen keeps
-every byte and is in no optimizer, its norms do not count, and what has thawed learns."""
+"""Every line printed about freezing is true, whatever the backbone, the spec and the schedule, and wherever a run was
+stopped: what is frozen keeps every byte and is in no optimizer, its norms do not count, and what has thawed learns."""
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from visionkit.errors import UsageError
 from visionkit.nn.fingerprint import tensors_sha256
 from visionkit.nn.freeze import frozen_sha256, select_units
 from visionkit.nn.norms import LayerNorm2d, SwitchableNorm2d
-from visionkit.nn.thaw import plan_thaws
+from visionkit.nn.thaw import plan_thaws, thaw_line
 from visionkit.types import Target
 
 CLASSES = ClassTable((1, 2), ("cat", "dog"))
@@ -87,9 +88,13 @@ def amount(elements: int) -> str:
     return f"{elements / 1e6:.2f} M" if elements >= 10_000 else f"{elements:,}"
 
 
-def holds(network: dict[str, Any], spec: str, schedule: str) -> bool:
+def holds(network: dict[str, Any], spec: str, schedule: str, *, stopped: bool = False) -> bool:
     """Train a network for some epochs, and compare all that was said of its freezing with what became of it; False
-    where it has no such units, or nothing to thaw."""
+    where it has no such units, or nothing to thaw.
+
+    Args:
+        stopped: after each epoch the run is stopped, and goes on from its saved state.
+    """
     config = Config.model_validate(
         {**network, "freeze": [spec], "unfreeze": [schedule] if schedule else [], "force": True}
     )
@@ -111,6 +116,15 @@ def holds(network: dict[str, Any], spec: str, schedule: str) -> bool:
             f"Thaws at the beginning of epoch {each.epoch}: {units_in_words(model, each.numbers)}" for each in plan
         ]
     for epoch in range(1, EPOCHS + 1):
+        if stopped:
+            said.clear()
+            model, state = gone_on_with(state, config, said)
+            thaws = state.thaws
+            held = [number for number in frozen if begins.get(number, epoch) >= epoch]
+            assert said == [
+                *([first_line(model, held)] if frozen else []),
+                *(thaw_line(each, model.units) for each in plan if each.epoch >= epoch),
+            ]
         events: list[Thawed] = []
         state.thaw(events.append)  # type: ignore[arg-type]
         learn(state, model)
@@ -142,6 +156,17 @@ def holds(network: dict[str, Any], spec: str, schedule: str) -> bool:
         for one in (model, state.average.model):
             assert frozen_sha256(one, thaws.rest) == sha256_of(before, model, staying)  # type: ignore[arg-type]
     return True
+
+
+def gone_on_with(state: TrainingState, config: Config, said: list[str]) -> tuple[Model, TrainingState]:
+    """The run of a saved state, made ready to go on as `prepare` does, and what that says."""
+    model = build_model(config, CLASSES)
+    thaws = hold_still(model, config, (), said.append, state.thaws.done)
+    again = TrainingState.begin(model, config.train, 1, thaws=thaws)
+    again.restore(copy.deepcopy(state.to_dict()))
+    thaws.seal(model, state.thaws.sha256)
+    assert thaws.sha256 == state.thaws.sha256
+    return model, again
 
 
 def units_in_words(model: Model, numbers: Sequence[int]) -> str:
@@ -188,9 +213,20 @@ def require_still(
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
-@given(network=st.sampled_from(NETWORKS), spec=st.sampled_from(SPECS), schedule=st.sampled_from(SCHEDULES))
-def test_law_frozen_is_frozen_and_thawed_learns(network: dict[str, Any], spec: str, schedule: str) -> None:
-    holds(network, spec, schedule)
+@given(
+    network=st.sampled_from(NETWORKS),
+    spec=st.sampled_from(SPECS),
+    schedule=st.sampled_from(SCHEDULES),
+    stopped=st.booleans(),
+)
+def test_law_frozen_is_frozen_and_thawed_learns(
+    network: dict[str, Any], spec: str, schedule: str, stopped: bool
+) -> None:
+    holds(network, spec, schedule, stopped=stopped)
+
+
+def test_what_is_said_of_a_run_that_goes_on_is_true_too() -> None:
+    assert holds(NETWORKS[0], "backbone", "0-1@2,4-4@3", stopped=True)
 
 
 @pytest.mark.parametrize(("spec", "schedule"), [("backbone", "0-1@2"), ("3", "")])

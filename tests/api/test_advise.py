@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from reference_data import reference_data
 from tiny import TinyRun, tiny_settings
 
 import visionkit
 from visionkit.advice.decision import Advice, Plan
 from visionkit.advice.thresholds import DIFFERENT
+from visionkit.api import advise as api_advise
 from visionkit.api import strategy
 from visionkit.api.measured_advice import measured_advice
-from visionkit.choices import read_config_file
+from visionkit.choices import Choices, read_config_file
 from visionkit.engine.checkpoint import load_weights
 from visionkit.errors import UsageError
 
@@ -114,10 +116,29 @@ def test_trials_decide_between_the_two_best(tiny_run: TinyRun, tiny_data: Path, 
     assert len([line for line in found.lines() if line.startswith("  trial  ")]) == 2
 
 
+def test_trials_begin_where_there_is_room_for_all_of_them(
+    tiny_run: TinyRun, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_advise, "finetune", None)  # no trial is begun
+    options: dict[str, Any] = {"weights": tiny_run.result.best, "verify": 2, "out": tmp_path, "imgsz": 32, **QUICK}
+    for strategy_name in ("head", "freeze", "full", "scratch"):
+        (tmp_path / strategy_name).mkdir()
+    second = visionkit.advise(tiny_data, weights=tiny_run.result.best, imgsz=32, **QUICK).advice.second
+    assert second is not None
+    (tmp_path / second.strategy / "state.pt").touch()
+    with pytest.raises(UsageError, match=f"{second.strategy} already holds a run; use --resume"):
+        visionkit.advise(tiny_data, **options)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"verify": 0}, "verify must be minutes above 0, got 0; for example 2"),
+        (
+            {"model": "rcnn", "weights": "scratch"},
+            "advice is on what learns step by step, and model rcnn is fitted in a single pass over the images; leave "
+            "--strategy auto out, or name another --model",
+        ),
         (
             {"epochs": 3},
             "advise has no option 'epochs'; the options are backbone, batch, device, imgsz, lr, model, offline, "
@@ -165,6 +186,28 @@ def test_auto_follows_the_advice_and_writes_down_what_it_was(
     # Resumed, it asks nobody again.
     monkeypatch.setattr(strategy, "measured_advice", None)
     assert visionkit.finetune(resume=tmp_path / "run") is not None
+
+
+def test_of_several_processes_the_first_measures_for_all(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Measured by each, a distance near a line could fall on both sides of it, and each hold something else still.
+    class Other:
+        rank, world_size, first = 1, 2, False
+
+        def from_first(self, make: Any) -> Advice:
+            return advice
+
+    advice = replace(
+        visionkit.advise(tiny_data, weights="scratch", imgsz=64, **QUICK).advice, best=Plan("freeze", "4")
+    )  # fmt: skip
+    monkeypatch.setattr(strategy, "measured_advice", None)
+    choices = Choices()
+    choices.say({"strategy": "auto"}, "flag")
+    said: list[str] = []
+    strategy.settle_by_advice(
+        choices, None, None, torch.device("cpu"), said.append, lambda event: None, Other()  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert (choices.config().strategy, choices.config().freeze) == ("freeze", ("4",))
+    assert said == advice.lines()
 
 
 def test_auto_may_start_from_scratch_but_not_where_weights_were_named(

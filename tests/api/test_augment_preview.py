@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -44,6 +45,23 @@ def test_without_augmentation_it_shows_the_data_as_it_is(tiny_data: Path, tmp_pa
     more = visionkit.augment_preview(tiny_data, augment="none", imgsz=64, count=12, out=tmp_path / "more.png")
     sheet = read_image(more.picture)
     np.testing.assert_array_equal(sheet[128:, 128:], sheet[:64, :128])
+
+
+def test_a_folder_per_class_is_shown_as_a_classifier_learns_it(tmp_path: Path) -> None:
+    for name, colour in (("red", 200), ("blue", 40)):
+        for number in range(4):
+            path = tmp_path / "data" / "train" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.full((48, 64, 3), colour + number, np.uint8))
+    settings: dict[str, Any] = {"imgsz": 32, "augment": {"base": "none", "crop": 1, "mixup": 1}}
+    run = visionkit.finetune(
+        tmp_path / "data", model="classifier", weights="scratch", epochs=1, batch=4, workers=0, threads=1,
+        out=tmp_path / "run", **settings,
+    )  # fmt: skip
+    assert run is not None
+    preview = visionkit.augment_preview(tmp_path / "data", count=4, out=tmp_path / "sheet.png", **settings)
+    assert (preview.objects, preview.settings.mixup) == (4, 0)  # a picture of one class is not mixed with another
+    np.testing.assert_array_equal(read_image(preview.picture), read_image(run.folder / "first_batch.png"))
 
 
 def test_ignored_regions_look_different() -> None:
@@ -96,6 +114,7 @@ def test_settings_come_from_a_file_a_mapping_or_settings(tiny_data: Path, tmp_pa
         ({"epoch": 0}, UsageError, "epoch must be at least 1, got 0; use 1"),
         ({"imgsz": 100}, ConfigError, "imgsz = 100: input should be a multiple of 32"),
         ({"seed": -1}, ConfigError, "train.seed = -1: input should be greater than or equal to 0"),
+        ({"model": "fcn8s"}, DataError, "has boxes alone, a segmenter learns from masks, polygons or RLEs; add them"),
         ({"augment": "strong"}, ConfigError, "augment = 'strong': input should be 'none', 'light' or 'heavy', or "),
         ({"augment": "no.yaml"}, ConfigError, "augment file no.yaml cannot be read (No such file or directory)"),
         ({"split": "tset"}, DataError, "has no split 'tset'; it has train, val, test"),

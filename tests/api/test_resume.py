@@ -15,6 +15,7 @@ from command_line import CommandLine
 from tiny import TinyRun, tiny_flags, tiny_settings, write_blocks
 
 import visionkit
+from visionkit.build import load_model
 from visionkit.engine.checkpoint import load_state, previous_state
 from visionkit.engine.events import Event, Saved
 from visionkit.errors import CheckpointError, DataError, UsageError, VisionkitError
@@ -220,10 +221,28 @@ def test_a_run_that_thaws_ends_the_same_whatever_save_it_was_stopped_after(
 ) -> None:
     run = tmp_path / "run"
     stopped(tiny_data, run, saves=saves, weights=tiny_run.result.best, **THAWING)
-    result = visionkit.finetune(resume=run)
+    said: list[str] = []
+    result = visionkit.finetune(resume=run, say=said.append)
     assert result is not None
     assert results_of(run) == thawing
     assert [(each.epoch, each.units) for each in result.thawed] == [(2, ("backbone.pool",))]
+    # What is said is true of where it goes on, not of where it began.
+    (frozen,) = [line for line in said if line.startswith(("Frozen 1", "Frozen 9"))]
+    assert frozen.startswith("Frozen 10 of 17 units" if saves <= 4 else "Frozen 9 of 17 units")
+    assert ("Thaws at the beginning of epoch 2: 1 unit, backbone.pool" in said) == (saves <= 4)
+    assert said.count(result.thawed[0].sentence()) == 1
+
+
+def test_the_table_of_rates_counts_what_is_still_frozen(tiny_run: TinyRun, tiny_data: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    # The first save behind the thaw.
+    stopped(tiny_data, tmp_path / "run", saves=5, weights=tiny_run.result.best, lr_backbone=0.002, **THAWING)
+    visionkit.finetune(resume=tmp_path / "run", dry_run=True, say=said.append)
+    (row,) = [line.split() for line in said if line.startswith("  backbone ")]
+    model = load_model(tiny_run.result.best).model
+    every, pool = (len([*model.get_submodule(name).parameters()]) for name in ("backbone", "backbone.pool"))
+    # Rule, tensors, parameters, frozen, lr, decay.
+    assert (int(row[1]), int(row[3])) == (every, every - pool)
 
 
 def test_a_run_stopped_before_its_first_step_begins_again(
@@ -297,6 +316,16 @@ def test_without_a_whole_state_it_is_one_clear_line(tiny_data: Path, tmp_path: P
     for state in (run / "state.pt", previous_state(run / "state.pt")):
         cut_in_half(state)
     assert refusal(CheckpointError, run) == message
+
+
+def test_a_run_that_ended_before_its_first_state_is_begun_again_by_its_config(tiny_data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    stopped(tiny_data, run, saves=1)
+    (run / "state.pt").unlink()
+    assert refusal(CheckpointError, run) == (
+        f"{run} holds no training state, because its run ended before the first was saved, or fits its model at once; "
+        f"begin it again by --config {run / 'config.yaml'} and another --out"
+    )
 
 
 def test_a_resumed_run_takes_no_other_setting(tiny_run: TinyRun, tiny_data: Path, tmp_path: Path) -> None:

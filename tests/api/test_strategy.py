@@ -92,12 +92,12 @@ def test_full_lets_everything_learn_and_what_was_loaded_slower(
 ) -> None:
     result, said, config = trained(other_data, tmp_path, strategy="full", weights=tiny_run.result.best)
     assert result.frozen_sha256 == ""
-    assert config["train.loaded_rate"] == 0.1
+    assert config["train.loaded_rate"] == 0.5
     rows = {line.split("  ")[1]: line.split()[-2] for line in said if line.startswith("  ")}
     # 0.01 of the tiny settings; the class predictors start fresh.
-    assert (rows["fresh layers"], rows["everything else"]) == ("0.01", "0.001")
+    assert (rows["fresh layers"], rows["everything else"]) == ("0.01", "0.005")
     groups = load_state(result.folder / "state.pt")["training"]["optimizer"]["param_groups"]
-    assert {group["lr_factor"] for group in groups} == {1.0, 0.1}
+    assert {group["lr_factor"] for group in groups} == {1.0, 0.5}
 
 
 def test_scratch_starts_from_random_weights(tiny_data: Path, tmp_path: Path) -> None:
@@ -327,4 +327,4 @@ def test_a_strategy_by_flag_wins_over_what_a_config_file_says_by_default(
         file = tmp_path / "run" / "config.yaml"
         visionkit.finetune(config=file, strategy=strategy, dry_run=True, say=said.append)
         (line,) = [line for line in said if line.startswith(words)]
-    assert line.split()[-2] == "0.001"  # a tenth of 0.01
+    assert line.split()[-2] == "0.005"  # half of 0.01

@@ -14,11 +14,15 @@ from tiny import TinyRun, tiny_settings, write_blocks
 
 import visionkit
 from visionkit.api import batch_size, training_run
+from visionkit.api.prepare import prepare
+from visionkit.build import load_model
+from visionkit.choices import Choices
 from visionkit.data.dataset import DetectionDataset
 from visionkit.engine.broken_batch import load_batch
 from visionkit.engine.checkpoint import load_state, save_state
 from visionkit.engine.events import Event, StepDone
 from visionkit.engine.interruption import InterruptedRunError, StopRequest
+from visionkit.engine.train import TrainingState
 from visionkit.errors import UsageError, VisionkitError
 from visionkit.models.yolo import Yolo
 
@@ -111,6 +115,10 @@ def test_a_damaged_state_is_named_and_the_one_before_is_taken(data: Path, tmp_pa
     assert said[0] == f"{run / 'state.pt'} {words}, {run / 'state.previous.pt'}"
     assert said[0] in (run / "log.txt").read_text()
     assert files_of(run) == whole
+    # The damaged one has not taken the place of the one before it.
+    assert (run / "state.damaged.pt").read_bytes() == state
+    (run / "state.pt").unlink()
+    assert load_state(run / "state.pt")["training"]["epoch"] > 0
 
 
 def test_a_resumed_run_takes_other_workers_and_another_cache(data: Path, tmp_path: Path, whole: Any) -> None:
@@ -281,6 +289,27 @@ def test_out_of_memory_names_the_batch_that_fits(
     )
 
 
+@pytest.mark.parametrize("how", [{"epochs": None, "minutes": 0.02}, {"find_lr": True}])
+def test_out_of_memory_while_it_is_measured_is_the_same_line(
+    how: dict[str, Any], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits_only(2, monkeypatch)
+    assert failing(data=data, out=tmp_path / "run", **{**SETTINGS, **how}) == (
+        "out of memory with batches of 4 images of 32 px on cpu; 2 fit: start anew with --batch 2 --set "
+        "train.accumulate=2"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_fits_makes_steps_of_as_many_images_as_before(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits_only(2, monkeypatch)
+    # Steps of 3 times 4 images are steps of 6 times 2.
+    settings = {**SETTINGS, "set": ["train.accumulate=3"]}
+    assert failing(data=data, out=tmp_path / "run", **settings).endswith("--batch 2 --set train.accumulate=6")
+
+
 @pytest.mark.parametrize(("batch", "words"), [(4, ", and 2 do not fit either"), (2, "")])
 def test_where_nothing_fits(
     batch: int, words: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -352,3 +381,61 @@ def test_the_worst_batch_is_the_image_with_most_objects_in_a_mosaic_of_its_like(
     assert seen[0].images.shape[-1] >= 64  # as large as sizes vary to
     words = "the largest power of two up to 3 that fits (the image with most objects, train_2.png with 5, at 64 px: "
     assert f"Batch: 2, {words}looked at)" in said
+
+
+def test_auto_tries_what_learns_later_too(data: Path, tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    learning: list[int] = []
+
+    def look(state: TrainingState, *_: Any) -> None:
+        learning.append(sum(p.requires_grad for p in state.model.get_submodule("backbone").parameters()))
+
+    monkeypatch.setattr(batch_size, "largest_batch", lambda trial, most, device: trial(2) or batch_size.Fit(2, "seen"))
+    monkeypatch.setattr(batch_size, "two_steps", look)
+    pool = len([*load_model(tiny_run.result.best).model.get_submodule("backbone.pool").parameters()])
+    settings = tiny_settings(imgsz=32, batch="auto", weights=tiny_run.result.best, freeze=10)
+    for schedule in (None, "backbone.pool@2"):
+        said: list[str] = []
+        visionkit.finetune(data, dry_run=True, say=said.append, unfreeze=schedule, **settings)
+        assert any(line.startswith("Frozen 10 of ") for line in said)
+    assert learning == [0, pool]
+
+
+# Several processes ----------------------------------------------------------------------------------------------------
+
+
+class Pair:
+    """Two processes of which this is the first; in the other so many images fit."""
+
+    rank, world_size, first = 0, 2, True
+
+    def __init__(self, other: int = 64) -> None:
+        self.other = other
+
+    def least(self, mine: int) -> int:
+        return min(mine, self.other)
+
+
+def fitted_for_two(
+    fit: batch_size.Fit, other: int, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, list[int], str]:
+    """The batch of two processes, what this one tried at most, and what it said."""
+    tried: list[int] = []
+    monkeypatch.setattr(batch_size, "fitting_batch", lambda run, most: tried.append(most) or fit)
+    choices = Choices()
+    said: list[str] = []
+    choices.say({"data": str(data), "weights": "scratch", "imgsz": 32, "workers": 0, "device": "cpu"}, "flag")
+    run = prepare(choices, lambda line: None)
+    fitted = batch_size.fit_batch(run, choices, said.append, Pair(other))  # type: ignore[arg-type]
+    return fitted.config.train.batch, tried, said[0]
+
+
+def test_auto_in_several_processes_is_what_fits_in_each(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 10 images are 5 a process, of which 4 fit here and 2 there.
+    batch, tried, line = fitted_for_two(batch_size.Fit(4, "seen"), 2, data, monkeypatch)
+    assert (batch, tried) == (4, [5])
+    assert line.startswith("Batch: 4, 2 a process, the largest power of two up to 5 that fits (the image with most ")
+
+
+def test_auto_in_several_processes_where_the_system_does_not_say(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, _, line = fitted_for_two(batch_size.Fit(None, "nothing is known"), 64, data, monkeypatch)
+    assert (batch, line) == (16, "Batch: 16, nothing is known, so it is what it is without auto")

@@ -36,6 +36,15 @@ def test_on_a_cpu_two_sizes_tell_of_all_others(available: int, batch: int) -> No
 
 
 @measures
+def test_processes_of_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visionkit.engine.batch_size.available_memory", lambda: 10**9)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    fit = largest_batch(hungry(30_000_000), 8, CPU)
+    assert fit.batch == 4  # as of 500 MB above
+    assert fit.words.endswith(" once, of 0.50 GB available")
+
+
+@measures
 def test_what_is_taken_once_counts_once() -> None:
     # 2 * 100 MB once and 2 * 10 MB each: 8 images take 360 MB, and would take 880 if all grew with them.
     fit = largest_batch(hungry(10_000_000, 100_000_000), 8, CPU, 500_000_000)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from visionkit.engine.broken_batch import load_batch, save_batch
+from visionkit.engine.broken_batch import load_batch, put_together, save_batch
 from visionkit.engine.broken_steps import DivergedError, Statistics, all_finite, require_finite_weights
 from visionkit.engine.checkpoint import save_weights
 from visionkit.engine.events import Event, StepSkipped
@@ -205,6 +206,26 @@ def test_what_counts_as_finite() -> None:
     require_finite_weights(Toy(), 1)
 
 
+class Twins:
+    """Two processes of which the other has what this one has."""
+
+    rank, world_size = 0, 2
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return 2 * tensor
+
+
+def test_statistics_that_did_not_move_keep_their_bits_in_several_processes() -> None:
+    norm = nn.BatchNorm1d(2)
+    norm.running_mean.copy_(torch.tensor([-0.0, 1.0]))  # type: ignore[union-attr]
+    statistics = Statistics(norm)
+    norm.running_mean += torch.tensor([0.0, 2.0])
+    norm.running_mean[0] = -0.0  # type: ignore[index]
+    statistics.average(Twins())
+    assert norm.running_mean.tolist() == [0.0, 3.0]
+    assert torch.signbit(norm.running_mean).tolist() == [True, False]  # type: ignore[arg-type]
+
+
 def test_statistics_of_a_model_without_any() -> None:
     statistics = Statistics(nn.Linear(2, 2))
     statistics.keep()
@@ -242,6 +263,19 @@ def test_a_batch_with_semantic_maps(tmp_path: Path) -> None:
     for target, one in zip(again.targets, maps, strict=True):
         assert target.semantic is not None
         assert torch.equal(target.semantic, one)
+
+
+def test_parts_of_a_batch_are_put_together_in_their_order(tmp_path: Path) -> None:
+    images = [torch.full((2, 3, 4, 4), value, dtype=torch.uint8) for value in (5, 6)]
+    parts = [replace(batch_of(each), image_ids=(int(each[0, 0, 0, 0]), 9)) for each in images]
+    whole = put_together(parts)
+    assert whole.images[:, 0, 0, 0].tolist() == [5, 5, 6, 6]
+    assert whole.image_ids == (5, 9, 6, 9)
+    assert (len(whole.targets), len(whole.frames), whole.proposals) == (4, 4, None)
+    fed = [replace(part, proposals=(torch.rand(1, 4), torch.rand(2, 4))) for part in parts]
+    assert [len(boxes) for boxes in put_together(fed).proposals or ()] == [1, 2, 1, 2]
+    save_batch(tmp_path / "batch.safetensors", whole)
+    assert load_batch(tmp_path / "batch.safetensors").image_ids == whole.image_ids
 
 
 def test_a_damaged_batch_is_refused(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from visionkit.engine.checkpoint import (
     previous_state,
     save_state,
     save_weights,
+    set_aside_damaged,
     tensors_sha256,
     write_atomically,
 )
@@ -287,6 +288,27 @@ def test_a_damaged_state_falls_back_to_the_previous(tmp_path: Path, how: str) ->
     assert load_state(path, said.append) == {"step": 1}
     why = "is missing" if how == "missing" else "is damaged: its content does not match its SHA-256"
     assert said == [f"{path} {why}; going on from the state before it, {previous_state(path)}"]
+
+
+def test_a_damaged_state_never_takes_the_place_of_the_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    save_state(path, {"step": 1})
+    save_state(path, {"step": 2})
+    damage(path, "a flipped bit")
+    damaged = path.read_bytes()
+    set_aside_damaged(path)
+    assert (tmp_path / "state.damaged.pt").read_bytes() == damaged
+    save_state(path, {"step": 1})  # as a run does that goes on
+    damage(path, "truncated")
+    assert load_state(path) == {"step": 1}
+
+
+def test_a_whole_state_stays_where_it_is_and_none_is_none(tmp_path: Path) -> None:
+    set_aside_damaged(tmp_path / "state.pt")
+    assert list(tmp_path.iterdir()) == []
+    save_state(tmp_path / "state.pt", {"step": 1})
+    set_aside_damaged(tmp_path / "state.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
 
 
 @pytest.mark.parametrize("how", ["missing", "empty", "truncated", "a flipped bit", "foreign"])

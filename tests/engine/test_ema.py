@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from visionkit.engine.ema import WeightAverage
+from visionkit.nn.freeze import freeze, frozen_sha256
 from visionkit.nn.norms import FrozenBatchNorm2d, SwitchableNorm2d
+from visionkit.nn.thaw import thaw
+from visionkit.types import Unit
 
 
 def one_weight(value: float) -> nn.Module:
@@ -58,6 +61,24 @@ def test_frozen_weights_keep_their_bits() -> None:
     for step in range(1, 200):
         average.update(step)
     assert torch.equal(average.model.get_parameter("0.weight"), model[0].weight)
+
+
+def test_statistics_that_are_held_keep_their_bits_and_are_followed_again_once_let_go() -> None:
+    # -0 averaged with itself is 0: the same number, another bit.
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2))
+    nn.init.constant_(model[0].running_mean, -0.0)  # type: ignore[arg-type]
+    units = [Unit("norm", ("0",)), Unit("layer", ("1",))]
+    held = freeze(model, units, (0,))
+    before = frozen_sha256(model, held)
+    average = WeightAverage(model, horizon=10)
+    for step in range(96, 99):  # shares of a tenth
+        model.train()(torch.randn(8, 2))
+        average.update(step)
+    assert frozen_sha256(model, held) == frozen_sha256(average.model, held) == before
+    thaw(model, held)
+    model.train()(torch.randn(8, 2))
+    average.update(99)
+    assert frozen_sha256(average.model, held) != before
 
 
 def test_running_statistics_are_averaged_with_the_weights_they_belong_to() -> None:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from statistics import median
 
 from visionkit.cli.process import tune_process
@@ -26,16 +28,19 @@ import torch.distributed as dist
 from visionkit.build import build_model
 from visionkit.classes import ClassTable
 from visionkit.config import Recipe
-from visionkit.engine.batch_size import two_steps
 from visionkit.engine.device import choose_device
 from visionkit.engine.distributed import TorchProcesses, joined_processes
 from visionkit.engine.settings import TrainSettings
+from visionkit.engine.throughput import time_steps
 from visionkit.engine.train import TrainingState
 from visionkit.imaging.letterbox import Frame
 from visionkit.types import Batch, Target
 
 SMALL_SUMS = 4
 """All-reduces of a few numbers in each step: losses, what they are divided by, running statistics."""
+
+WARM_UP = 3
+"""Steps that `time_steps` does not count."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,17 @@ def batch_of(count: int, size: int) -> Batch:
     return Batch(images, (target,) * count, (Frame(size, size, 1.0, 1.0, 0, 0),) * count, tuple(range(count)))
 
 
+@dataclass(frozen=True)
+class Same:
+    """The same batch again and again."""
+
+    batch: Batch
+    batches_per_epoch: int = 1
+
+    def start(self, epoch: int, batch: int) -> Iterator[Batch]:
+        return repeat(self.batch)
+
+
 def seconds_of(action: Callable[[], object], rounds: int, device: torch.device) -> float:
     """Of the median round, the first left out."""
     times = []
@@ -130,7 +146,15 @@ def measured(given: argparse.Namespace, processes: TorchProcesses) -> str:
     batch = batch_of(given.batch, given.imgsz)
     state = TrainingState.begin(model, settings, 1)
     dist.barrier()
-    step = seconds_of(lambda: two_steps(state, batch, settings, device), given.rounds, device) / 2
+    step = time_steps(
+        state,
+        Same(batch),
+        settings,
+        device=device,
+        available=WARM_UP + given.rounds,
+        prefetched=0,
+        seconds=math.inf,
+    ).batch
     flat = torch.zeros(sum(p.numel() for p in model.parameters() if p.requires_grad), device=device)
     size = flat.numel() * flat.element_size()
     small = seconds_of(lambda: dist.all_reduce(flat[:1]), 4 * given.rounds, device)

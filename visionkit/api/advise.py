@@ -18,6 +18,7 @@ from visionkit.config import Config
 from visionkit.counted import counted
 from visionkit.engine.events import Listener
 from visionkit.engine.numbered_folder import numbered_folder
+from visionkit.engine.run_folder import RunFolder
 from visionkit.errors import UsageError
 
 Say = Callable[[str], None]
@@ -124,6 +125,8 @@ def advise(
     if verify is not None:
         folder = Path(out) if out is not None else numbered_folder(Path("runs") / "advise", opened.layout.root.name)
         plans = [plan for plan in (advice.best, advice.second) if plan]
+        for plan in plans:
+            RunFolder.check_free(folder / plan.strategy)
         tried = [_trial(plan, data, given, verify, folder, say, listen) for plan in plans]
         trials = tuple(sorted(tried, key=lambda trial: -1.0 if trial.score is None else trial.score, reverse=True))
     best = trials[0].plan if trials else advice.best

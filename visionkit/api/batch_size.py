@@ -21,10 +21,12 @@ from visionkit.engine.batch_size import LEAST, Fit, largest_batch, two_steps
 from visionkit.engine.distributed import TorchProcesses
 from visionkit.engine.train import TrainingState
 from visionkit.errors import VisionkitError
+from visionkit.nn.thaw import thaw
 from visionkit.types import Batch
 
 MOST = 64
-"""Images of the largest batch that is tried. More would make fewer steps an epoch than learning rates are meant for."""
+"""Images of the largest batch that is tried, all processes together. More would make fewer steps an epoch than learning
+rates are meant for."""
 
 
 def fit_batch(run: Prepared, choices: Choices, say: Say, processes: TorchProcesses | None = None) -> Prepared:
@@ -37,11 +39,12 @@ def fit_batch(run: Prepared, choices: Choices, say: Say, processes: TorchProcess
     Raises:
         VisionkitError: not even the smallest batch fits.
     """
-    most = max(LEAST, min(MOST, len(run.train_data)))
+    share = 1 if processes is None else processes.world_size
+    most = max(LEAST, min(MOST, len(run.train_data)) // share)
     fit = fitting_batch(run, most)
+    own = max(1, run.config.train.batch // share) if fit.batch is None else fit.batch
     # Every process takes part in the agreement, also one in which nothing fits.
-    batch = run.config.train.batch if fit.batch is None else fit.batch
-    batch = batch if processes is None else processes.least(batch) * processes.world_size
+    batch = own if processes is None else processes.least(own) * share
     if not batch:
         raise VisionkitError(
             f"not even a batch of {LEAST} fits into memory ({fit.words}); use a smaller --imgsz or model"
@@ -49,16 +52,21 @@ def fit_batch(run: Prepared, choices: Choices, say: Say, processes: TorchProcess
     if fit.batch is None:
         say(f"Batch: {batch}, {fit.words}, so it is what it is without auto")
     else:
-        say(f"Batch: {batch}, the largest power of two up to {most} that fits ({_worst(run)}: {fit.words})")
+        each = f"{batch}, " if share == 1 else f"{batch}, {batch // share} a process, "
+        say(f"Batch: {each}the largest power of two up to {most} that fits ({_worst(run)}: {fit.words})")
     choices.say({"train.batch": batch}, "auto")
     return replace(run, config=choices.config())
 
 
 def fitting_batch(run: Prepared, most: int) -> Fit:
-    """The largest power of two up to `most` of the worst image that a copy of a run's model can learn from."""
+    """The largest power of two up to `most` of the worst image that a copy of a run's model can learn from, in this
+    process."""
     make = _worst_batches(run)
     device, settings = run.device, run.config.train
     model = copy.deepcopy(run.state.model)
+    # What learns later takes its memory then.
+    for held in run.state.thaws.held:
+        thaw(model, held.frozen)
 
     def trial(size: int) -> None:
         state = TrainingState.begin(model, settings, 1)

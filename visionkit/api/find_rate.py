@@ -11,6 +11,7 @@ import torch
 from visionkit.api.prepare import Prepared, Say
 from visionkit.api.training_run import RunParts
 from visionkit.data.growth import NO_GROWTH
+from visionkit.engine.events import Listener, RateFound
 from visionkit.engine.rate_range import STEPS, draw_rate_range, rate_range
 from visionkit.engine.run_folder import RunFolder
 from visionkit.engine.train import TrainingState
@@ -20,8 +21,9 @@ LONG = 10_000
 """Epochs of the plan that the test draws its batches from: more than it can use up."""
 
 
-def find_rate(run: Prepared, folder: Path, say: Say) -> float:
-    """The highest learning rate that a prepared run should use; the plot behind it is `learning_rate.png` in `folder`.
+def find_rate(run: Prepared, folder: Path, say: Say, listen: Listener) -> None:
+    """Tell the highest learning rate that a prepared run should use; the plot behind it is `learning_rate.png` in
+    `folder`.
 
     Raises:
         VisionkitError: the loss is not finite from the first steps on.
@@ -44,4 +46,4 @@ def find_rate(run: Prepared, folder: Path, say: Say) -> float:
         f"Learning rate: {found.suggestion:g}, a tenth of where the loss was least on {len(found.rates)} of {STEPS} "
         f"steps from {found.rates[0]:.2g} to {found.rates[-1]:.2g}; see {path}, use it by --lr {found.suggestion:g}"
     )
-    return found.suggestion
+    listen(RateFound(found.suggestion, path))

@@ -16,6 +16,7 @@ from visionkit.api.guard import forgotten
 from visionkit.api.prepare import Prepared, Say, prepare, say_plan
 from visionkit.api.resume import prepare_resumed
 from visionkit.api.run_choices import run_choices
+from visionkit.api.run_failures import steps_explained
 from visionkit.api.run_report import check_reportable, write_run_report
 from visionkit.api.shared_run import begun, require_shareable, speaking
 from visionkit.api.study_plan import is_study
@@ -23,6 +24,7 @@ from visionkit.api.task_data import is_fitted
 from visionkit.api.time_budget import fix_epochs, settle_length
 from visionkit.api.training_run import FinetuneResult, run_training
 from visionkit.choices import Choices, describe
+from visionkit.engine.checkpoint import set_aside_damaged
 from visionkit.engine.distributed import TorchProcesses, by_first, joined_processes
 from visionkit.engine.events import Listener
 from visionkit.engine.interruption import StopRequest
@@ -74,7 +76,8 @@ def finetune(
             those of the weights), guard (a COCO file or a dataset of old classes: AP of each before and after).
 
     Returns:
-        The result, or None after a dry run, and in all but the first of several processes that torchrun started.
+        The result, or None after a dry run, after `find_lr`, which tells `listen` the rate (`RateFound`), and in all
+        but the first of several processes that torchrun started.
 
     Raises:
         UsageError, ConfigError, DataError, CheckpointError: something given is wrong; nothing was done.
@@ -123,6 +126,7 @@ def _go_on(
     (log,) = speaking(processes, folder.add_to_log)
     say_and_log = _logging(say, log)
     resumed = prepare_resumed(folder, say_and_log, processes, elsewhere)
+    by_first(processes, lambda: set_aside_damaged(folder.state))
     if report:
         check_reportable(resumed)
     _tell_left_out(resumed, on_skip, log)
@@ -158,7 +162,7 @@ def _begin(
         say(line)
 
     settle_length(choices, say_and_keep)
-    prepared, budget = prepare(choices, say_and_keep, listen=listen), None
+    prepared, budget = prepare(choices, say_and_keep, listen=listen, processes=processes), None
     if report:
         check_reportable(prepared)
     _tell_left_out(prepared, on_skip, said.append)
@@ -170,7 +174,8 @@ def _begin(
         require_shareable(prepared, processes)
     if prepared.config.minutes is not None:
         beside = Path("runs") if out is None else Path(out)
-        prepared, budget = fix_epochs(prepared, choices, beside, say_and_keep, processes=processes)
+        with steps_explained(prepared, processes):
+            prepared, budget = fix_epochs(prepared, choices, beside, say_and_keep, processes=processes)
     require_thaws_within(prepared.state.thaws, prepared.config.train.epochs)
     (say_fitting_plan if fitted else say_plan)(prepared, say_and_keep)
     if dry_run:
@@ -180,7 +185,9 @@ def _begin(
         if fitted or processes is not None:
             raise UsageError("--find-lr tries learning rates in one process, on a model that learns step by step")
         name = prepared.layout.root.resolve().name
-        find_rate(prepared, Path(out) if out is not None else numbered_folder(Path("runs") / "find-lr", name), say)
+        root = Path(out) if out is not None else numbered_folder(Path("runs") / "find-lr", name)
+        with steps_explained(prepared):
+            find_rate(prepared, root, say, listen)
         return None
     again = processes is not None  # and so whether the folder is free was asked by all, when they began
     folder = by_first(processes, lambda: _new_folder(out, again, prepared, choices, said))

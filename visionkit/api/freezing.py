@@ -17,11 +17,12 @@ from visionkit.nn.thaw import plan_thaws, thaw_line
 Say = Callable[[str], None]
 
 
-def hold_still(model: Model, config: Config, fresh: Collection[str], say: Say) -> Thaws:
+def hold_still(model: Model, config: Config, fresh: Collection[str], say: Say, done: int = 0) -> Thaws:
     """Freeze what the settings name, and plan when it thaws.
 
     Args:
         fresh: names of the tensors that start random.
+        done: how many thaws a run that goes on has behind it; what they let go is not said to be frozen.
 
     Raises:
         UsageError: units or epochs that are not there, or random weights would be held.
@@ -42,8 +43,10 @@ def hold_still(model: Model, config: Config, fresh: Collection[str], say: Say) -
     thawing = {number for thaw in thaws for number in thaw.numbers}
     staying = [number for number in numbers if number not in thawing]
     rest = hold_of(model, units, staying) if staying else None
-    say(freeze(model, units, numbers).sentence())
-    for thaw in thaws:
+    freeze(model, units, numbers)
+    learning = {number for thaw in thaws[:done] for number in thaw.numbers}
+    say(hold_of(model, units, [number for number in numbers if number not in learning]).sentence())
+    for thaw in thaws[done:]:
         say(thaw_line(thaw, units))
     return Thaws(held, rest)
 

@@ -10,12 +10,13 @@ from visionkit.advice.decision import Advice, decide
 from visionkit.advice.look import look
 from visionkit.advice.size import size_of
 from visionkit.api.evaluate import split_loader
-from visionkit.api.task_data import task_of
+from visionkit.api.task_data import is_fitted, task_of
 from visionkit.backbone_transfer import BackboneWeights, transfer_backbone
 from visionkit.build import LoadedModel, Model, build_model
 from visionkit.config import Config
 from visionkit.data.dataset import DetectionDataset
 from visionkit.engine.events import ImagesDone, Listener
+from visionkit.errors import UsageError
 from visionkit.formats.records import AnnotatedImages
 from visionkit.models.assembly import levels_of
 
@@ -38,9 +39,15 @@ def measured_advice(
         listen: told how many images are through.
 
     Raises:
+        UsageError: the model does not learn step by step.
         DataError: an image cannot be read.
         CheckpointError: the weights do not fit the backbone.
     """
+    if is_fitted(config):
+        raise UsageError(
+            f"advice is on what learns step by step, and model {config.model} is fitted in a single pass over the "
+            "images; leave --strategy auto out, or name another --model"
+        )
     task = task_of(config)
     size = size_of(images, background=task == "segment")
     if source is None:

@@ -32,7 +32,7 @@ from visionkit.data.loader import BatchPlan
 from visionkit.data.semantic import median_frequency_weights
 from visionkit.data.tiles import TiledDataset
 from visionkit.engine.device import choose_device, has_bf16, use_threads
-from visionkit.engine.distributed import processes_here
+from visionkit.engine.distributed import TorchProcesses, processes_here
 from visionkit.engine.events import Listener
 from visionkit.engine.tensorboard import summary_writer
 from visionkit.engine.train import TrainingState
@@ -165,7 +165,11 @@ def open_run(
 
 
 def prepare(
-    choices: Choices, say: Say, saved: Mapping[str, Any] | None = None, listen: Listener = lambda event: None
+    choices: Choices,
+    say: Say,
+    saved: Mapping[str, Any] | None = None,
+    listen: Listener = lambda event: None,
+    processes: TorchProcesses | None = None,
 ) -> Prepared:
     """Check settings against each other and against data and weights, and build what they name.
 
@@ -173,6 +177,7 @@ def prepare(
         choices: what the user said; what is decided here is added to it, with origin `auto`.
         saved: the state of an interrupted run, in place of fresh weights.
         listen: told how far a download is.
+        processes: who else learns from each batch, in the same call.
 
     Raises:
         UsageError, ConfigError, DataError, CheckpointError: something given is wrong.
@@ -182,7 +187,7 @@ def prepare(
     config, device, layout, source = opened.config, opened.device, opened.layout, opened.source
     train_images, val_images = opened.train_images, opened.val_images
     if config.strategy == "auto":
-        source = settle_by_advice(choices, train_images, source, device, say, listen)
+        source = settle_by_advice(choices, train_images, source, device, say, listen, processes)
         config = choices.config()
     guard = open_guard(config, source, device, listen, None if saved is None else saved.get("guard"))
     kept = None
@@ -220,15 +225,19 @@ def prepare(
         settle_freeze(choices, model, fresh)
         config = choices.config()
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    thaws = hold_still(model, config, fresh if saved is None else (), say)
+    done = 0 if saved is None else saved["training"].get("thawed", 0)
+    thaws = hold_still(model, config, fresh if saved is None else (), say, done)
     train_data = training_dataset(config, train_images, config.cache, proposals_file(config, "train"))
     _say_what_there_is_to_learn(train_data, train_images, say)
     plan = batch_plan(config, len(train_data))
     state = TrainingState.begin(model, config.train, plan.steps_per_epoch, fresh, thaws)
-    say_rates(state, config, say)
     if saved is not None:
         state.restore(saved["training"])
+    # Behind what is restored: the table counts what is held still now.
+    say_rates(state, config, say)
     thaws.seal(model, saved.get("thaw_sha256", ()) if saved is not None else ())
+    for thawed in thaws.thawed:
+        say(thawed.sentence())
     frozen, sha256 = thaws.rest, frozen_sha256(model, thaws.rest) if thaws.rest else ""
     return Prepared(
         config,

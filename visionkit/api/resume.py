@@ -31,7 +31,7 @@ def prepare_resumed(
         CheckpointError: there is no whole state, or it does not hold together.
         DataError: the annotations changed since.
     """
-    saved = by_first(processes, lambda: load_state(folder.state, say))
+    saved = by_first(processes, lambda: _saved_state(folder, say))
     if saved.get("format") != STATE_FORMAT:
         raise CheckpointError(
             f"{folder.state} has format {saved.get('format')!r}, this version reads {STATE_FORMAT!r}; start a new run"
@@ -50,3 +50,12 @@ def prepare_resumed(
     batches = counted(state.batch, "batch", "batches")
     say(f"Resuming {folder.root} after {state.epoch} of {counted(epochs, 'epoch')} and {batches}")
     return prepared
+
+
+def _saved_state(folder: RunFolder, say: Say) -> dict[str, Any]:
+    if folder.config.is_file() and not folder.has_state:
+        raise CheckpointError(
+            f"{folder.root} holds no training state, because its run ended before the first was saved, or fits its "
+            f"model at once; begin it again by --config {folder.config} and another --out"
+        )
+    return load_state(folder.state, say)

@@ -9,7 +9,6 @@ from typing import Literal
 from visionkit.api.prepare import Prepared
 from visionkit.api.task_data import is_fitted
 from visionkit.api.training_run import shared_plan
-from visionkit.engine.checkpoint import previous_state
 from visionkit.engine.distributed import TorchProcesses, by_first, restarts, restarts_allowed
 from visionkit.engine.run_folder import RunFolder
 from visionkit.errors import UsageError
@@ -36,8 +35,7 @@ def begun(out: str | Path | None, processes: TorchProcesses | None) -> Begun:
     if processes is None or not processes.any(restarts() > 0):
         by_first(processes, lambda: RunFolder.check_free(root))
         return "new"
-    state = RunFolder(root).state
-    there = by_first(processes, lambda: state.exists() or previous_state(state).exists())
+    there = by_first(processes, lambda: RunFolder(root).has_state)
     return "with a state" if there else "without a state"
 
 

@@ -16,6 +16,7 @@ from visionkit.api.measured_advice import measured_advice
 from visionkit.backbone_transfer import BackboneWeights
 from visionkit.build import LoadedModel, Model
 from visionkit.choices import Choices
+from visionkit.engine.distributed import TorchProcesses, by_first
 from visionkit.engine.events import Listener
 from visionkit.errors import UsageError
 from visionkit.formats.records import AnnotatedImages
@@ -25,9 +26,10 @@ from visionkit.types import Unit
 
 BACKBONE = "backbone"
 
-LOADED_RATE = 0.1
-"""Of `full`: what loaded layers learn at, as a share of the learning rate. Source: Girshick et al. 2014, Rich Feature
-Hierarchies, section 2.3: a tenth of the rate of pre-training, so as not to clobber the initialization."""
+LOADED_RATE = 0.5
+"""Of `full`: what loaded layers learn at, as a share of the learning rate. A tenth, as in Girshick et al. 2014, Rich
+Feature Hierarchies, section 2.3, is for weights that know more than these and for longer training: with three minutes
+it lost to random weights on blood-cells; docs/strategy.md has the figures."""
 
 RULES = {
     "auto": "decides by itself what is held still",
@@ -63,16 +65,18 @@ def settle_by_advice(
     device: torch.device,
     say: Callable[[str], None],
     listen: Listener,
+    processes: TorchProcesses | None = None,
 ) -> LoadedModel | BackboneWeights | None:
     """Put what advice says in place of `auto`.
 
     Args:
         images: the train split, as its task sees it.
+        processes: who else learns from each batch; the first measures for all, since all must hold the same still.
 
     Returns:
         The weights to start from: the same, or none, where the advice is to do without.
     """
-    advice = measured_advice(choices.config(), images, source, device, listen)
+    advice = by_first(processes, lambda: measured_advice(choices.config(), images, source, device, listen))
     for line in advice.lines():
         say(line)
     plan = advice.best

@@ -18,7 +18,6 @@ from visionkit.api.study_plan import PLAN, StudyPlan, is_study, plan_study, writ
 from visionkit.api.study_result import StudyResult, StudyRun
 from visionkit.api.training_run import FinetuneResult
 from visionkit.counted import counted
-from visionkit.engine.checkpoint import previous_state
 from visionkit.engine.events import Event, Listener, Saved
 from visionkit.engine.interruption import StopRequest
 from visionkit.engine.numbered_folder import numbered_folder
@@ -131,8 +130,7 @@ def _all_runs(plan: StudyPlan, root: Path, told: dict[str, Any]) -> StudyResult:
 
 def _one_run(data: str | None, folder: Path, options: dict[str, Any], told: dict[str, Any]) -> FinetuneResult:
     """The run in a folder, from its beginning or from where it was."""
-    state = RunFolder(folder).state
-    if state.exists() or previous_state(state).exists():
+    if RunFolder(folder).has_state:
         result = finetune(resume=folder, **told)
     else:
         if folder.exists():

@@ -256,7 +256,7 @@ def run_training(
         say(f"{folder.root} is finished, after {state.epoch} of {counted(epochs, 'epoch')}: nothing is left to do")
     else:
         watched = tensorboard_log(folder.tensorboard, tell) if run.config.tensorboard and writes else None
-        with watched or nullcontext(tell) as told, explained(run, folder, parts.loaders):
+        with watched or nullcontext(tell) as told, explained(run, folder, parts.loaders, processes):
             train(
                 state,
                 parts.batches,

@@ -27,6 +27,7 @@ from visionkit.errors import UsageError
 
 if TYPE_CHECKING:
     from visionkit.api.training_run import FinetuneResult
+    from visionkit.engine.events import Event
 
 OR_THE_WEIGHTS = "or that of the weights"
 
@@ -185,6 +186,7 @@ def finetune(
     from visionkit.api.study import study
     from visionkit.api.study_plan import is_study
     from visionkit.api.study_result import StudyResult
+    from visionkit.engine.events import RateFound
 
     flags: dict[str, Any] = {
         "model": model,
@@ -228,8 +230,15 @@ def finetune(
     else:
         flags |= {"find_lr": find_lr, "report": report}
     left_out = LeftOut()
+    rates: list[RateFound] = []
     become_several(device, processes)
     with training_progress() as listen, patient_signals(listen) as (listen_and_note, stop):
+
+        def listen_for_a_rate(event: Event) -> None:
+            if isinstance(event, RateFound):
+                rates.append(event)
+            listen_and_note(event)
+
         train: Callable[..., FinetuneResult | StudyResult | None] = study if several else one_run
         result = train(
             data,
@@ -239,12 +248,14 @@ def finetune(
             out=out,
             resume=resume,
             dry_run=dry_run,
-            listen=listen_and_note,
+            listen=listen_for_a_rate,
             say=say,
             on_skip=left_out,
             stop=stop,
             **flags,
         )
+    for rate in rates:
+        typer.echo(json.dumps({"lr": rate.lr, "picture": str(rate.picture)}) if json_ else f"--lr {rate.lr:g}")
     if result is None:
         return
     if json_:

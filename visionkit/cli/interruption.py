@@ -53,7 +53,8 @@ def patient_signals(listen: Listener) -> Iterator[tuple[Listener, StopRequest]]:
     try:
         yield note, stop
     except (InterruptedRunError, SystemExit) as end:
-        if folder is not None and (stop.asked or isinstance(end, InterruptedRunError)):
+        by_signal = isinstance(end, InterruptedRunError) or end.code in [128 + number for number in SIGNALS]
+        if folder is not None and by_signal:
             say(f"Interrupted; the state is saved, go on by: visionkit finetune --resume {folder}")
         if isinstance(end, SystemExit):
             raise

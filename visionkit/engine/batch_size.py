@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import torch
 
 from visionkit.data.memory import available_memory, peak_memory, reset_peak_memory
+from visionkit.engine.distributed import processes_here
 from visionkit.engine.events import Event, StepDone
 from visionkit.engine.settings import TrainSettings
 from visionkit.engine.train import TrainingState, train
@@ -58,12 +59,13 @@ def largest_batch(trial: Callable[[int], None], most: int, device: torch.device,
     Args:
         trial: learns from a batch of so many images.
         most: at least `LEAST`.
-        available: bytes of memory for a CPU; None asks the system.
+        available: bytes of memory for a CPU; None asks the system for this process's share.
     """
     sizes = [size for size in (2**power for power in range(1, 31)) if size <= most]
     assert sizes
     if device.type == "cpu":
-        return _by_measuring(trial, sizes, available_memory() if available is None else available)
+        # Processes of one machine share its memory, and try all at once.
+        return _by_measuring(trial, sizes, available_memory() // processes_here() if available is None else available)
     return _by_trial(trial, sizes, device)
 
 

@@ -41,6 +41,18 @@ def save_batch(path: Path, batch: Batch) -> None:
     save_weights(path, tensors, card)
 
 
+def put_together(parts: Sequence[Batch]) -> Batch:
+    """The parts that several processes have of a batch, at least one and all on a CPU, as one batch in their order."""
+    proposals = [boxes for part in parts for boxes in part.proposals or ()]
+    return Batch(
+        torch.cat([part.images for part in parts]),
+        tuple(target for part in parts for target in part.targets),
+        tuple(frame for part in parts for frame in part.frames),
+        tuple(image_id for part in parts for image_id in part.image_ids),
+        None if parts[0].proposals is None else tuple(proposals),
+    )
+
+
 def _counts(parts: Sequence[Tensor]) -> Tensor:
     return torch.tensor([len(part) for part in parts])
 

@@ -68,7 +68,8 @@ class Statistics:
         changes = [(now - kept).flatten() for now, kept in pairs]
         mean = processes.sum(torch.cat(changes)) / processes.world_size
         for (now, kept), change in zip(pairs, mean.split([len(change) for change in changes]), strict=True):
-            now.copy_(kept + change.view_as(now))
+            moved = change.view_as(now)
+            now.copy_(torch.where(moved == 0, kept, kept + moved))  # -0 + 0 is 0
 
 
 @torch.no_grad()

@@ -139,13 +139,26 @@ def load_state(path: Path, say: Callable[[str], None] = lambda line: None) -> di
     raise CheckpointError(f"no whole training state at {path}; only a run folder with a state.pt can be resumed")
 
 
-def _read_state(path: Path) -> dict[str, Any] | None:
+def set_aside_damaged(path: Path) -> None:
+    """Call a state that is damaged `state.damaged.pt`: the next save would put it in the place of the whole one before
+    it. For a run that begins to write; who only reads may meet a file between two names."""
+    if path.is_file() and _whole_payload(path) is None:
+        os.replace(path, path.with_name(f"{path.stem}.damaged{path.suffix}"))
+
+
+def _whole_payload(path: Path) -> bytes | None:
+    """What a state's hash is of; None where there is no file, or it has another."""
     if not path.is_file():
         return None
     data = path.read_bytes()
     digest_at = len(STATE_MAGIC)
     digest, payload = data[digest_at : digest_at + 32], data[digest_at + 32 :]
-    if data[:digest_at] != STATE_MAGIC or hashlib.sha256(payload).digest() != digest:
+    return payload if data[:digest_at] == STATE_MAGIC and hashlib.sha256(payload).digest() == digest else None
+
+
+def _read_state(path: Path) -> dict[str, Any] | None:
+    payload = _whole_payload(path)
+    if payload is None:
         return None
     try:
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)

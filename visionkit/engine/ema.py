@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from visionkit.nn.freeze import is_held
+
 DECAY = 4
 """Shamir and Zhang's eta: the average looks back over a fifth of the steps taken."""
 
@@ -30,7 +32,10 @@ class WeightAverage:
         self.horizon = horizon
         # Looked up once: optimizers and `load_state_dict` change tensors, they do not exchange them.
         self._parameters = list(zip(self.model.parameters(), model.parameters(), strict=True))
-        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
+        self._buffers = [
+            (average, value, model.get_submodule(name.rpartition(".")[0]))
+            for average, (name, value) in zip(self.model.buffers(), model.named_buffers(), strict=True)
+        ]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -38,7 +43,9 @@ class WeightAverage:
         share = max((DECAY + 1) / (step + DECAY), 1 / self.horizon)
         learnt: list[tuple[Tensor, Tensor]] = [pair for pair in self._parameters if pair[1].requires_grad]
         # Running statistics too: today's belong to today's weights, not to the mean of yesterday's.
-        for average, value in self._buffers:
+        for average, value, module in self._buffers:
+            if is_held(module):
+                continue  # not even a -0 may become a 0, as it would by averaging it with itself
             if value.is_floating_point():
                 learnt.append((average, value))
             else:

@@ -98,6 +98,14 @@ class StepSkipped:
 
 
 @dataclass(frozen=True, slots=True)
+class RateFound:
+    """A learning rate that suits was found; `picture` draws why."""
+
+    lr: float
+    picture: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Saved:
     """A file was written."""
 
@@ -114,6 +122,15 @@ class Stopped:
 
 
 Event = (
-    DownloadProgress | StepDone | StepSkipped | EvaluationProgress | ImagesDone | EpochDone | Thawed | Saved | Stopped
+    DownloadProgress
+    | StepDone
+    | StepSkipped
+    | EvaluationProgress
+    | ImagesDone
+    | EpochDone
+    | Thawed
+    | RateFound
+    | Saved
+    | Stopped
 )
 Listener = Callable[[Event], None]

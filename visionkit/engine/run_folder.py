@@ -36,6 +36,11 @@ class RunFolder:
         return self.root / "state.pt"
 
     @property
+    def has_state(self) -> bool:
+        """Whether there is one to go on with, or the one before it."""
+        return self.state.exists() or previous_state(self.state).exists()
+
+    @property
     def config(self) -> Path:
         return self.root / "config.yaml"
 
@@ -76,8 +81,7 @@ class RunFolder:
     def check_free(cls, root: Path) -> None:
         """Raises UsageError if something is there already: nothing is overwritten."""
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            state = cls(root).state
-            if state.exists() or previous_state(state).exists():
+            if cls(root).has_state:
                 raise UsageError(f"{root} already holds a run; use --resume {root} to go on, or another --out")
             raise UsageError(f"{root} is not empty and nothing is overwritten; give another --out")
 

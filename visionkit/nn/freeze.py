@@ -265,6 +265,11 @@ def hold_in_eval(module: nn.Module, _inputs: Any) -> None:
         module.eval()
 
 
+def is_held(module: nn.Module) -> bool:
+    """Whether a module is frozen: `freeze` holds it, and no thaw has let it go."""
+    return hold_in_eval in module._forward_pre_hooks.values()
+
+
 # Proving they were still ----------------------------------------------------------------------------------------------
 
 
