@@ -51,6 +51,7 @@ from visionkit.models.yolov1 import YoloV1
 from visionkit.nn.activations import ACTIVATIONS
 from visionkit.nn.initialise import INITIALISATIONS
 from visionkit.nn.norms import NORMS
+from visionkit.nn.source_statistics import CARD_KEY, SourceStatistics, source_statistics_of
 from visionkit.predict.tiling import Tiling
 from visionkit.published.models import PUBLISHED_MODELS
 from visionkit.score_map import ScoreMap, score_map_of
@@ -178,6 +179,7 @@ class LoadedModel:
         scores: its validation scores then; empty where it never was evaluated.
         sha256: of the file.
         score_map: what its scores are worth; None where it was never calibrated.
+        source_statistics: what its backbone gave on the images it learnt from; None where its norms remember that.
     """
 
     model: Model
@@ -187,6 +189,7 @@ class LoadedModel:
     path: Path
     sha256: str
     score_map: ScoreMap | None = None
+    source_statistics: SourceStatistics | None = None
 
     @property
     def name(self) -> str:
@@ -224,9 +227,22 @@ def save_calibrated(path: Path, loaded: LoadedModel, score_map: ScoreMap) -> Non
     Raises:
         CheckpointError: the file the model came from is not there any more, or is none of visionkit's.
     """
-    tensors, card = load_weights(loaded.path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(path, tensors, {**card, "calibration": score_map.to_json()})
+    _save_anew(loaded.path, path, {"calibration": score_map.to_json()})
+
+
+def keep_source_statistics(path: Path, statistics: SourceStatistics) -> None:
+    """Write a weights file anew, with what its backbone gave on the images it learnt from; all else stays as it is.
+
+    Raises:
+        CheckpointError: the file is not there any more, or is none of visionkit's.
+    """
+    _save_anew(path, path, {CARD_KEY: statistics.to_json()})
+
+
+def _save_anew(source: Path, path: Path, more: Mapping[str, Any]) -> None:
+    tensors, card = load_weights(source)
+    save_weights(path, tensors, {**card, **more})
 
 
 def load_model(weights: str | Path) -> LoadedModel:
@@ -254,7 +270,8 @@ def load_model(weights: str | Path) -> LoadedModel:
             f"{path} does not fit its own recipe, {recipe.architecture}; give another weights file"
         ) from None
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return LoadedModel(model.eval(), classes, recipe, card.get("scores", {}), path, sha256, score_map_of(card))
+    kept = score_map_of(card), source_statistics_of(card)
+    return LoadedModel(model.eval(), classes, recipe, card.get("scores", {}), path, sha256, *kept)
 
 
 def published_recipe(name: str, *, auxiliary: bool = False) -> tuple[Recipe, ClassTable]:

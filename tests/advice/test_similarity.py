@@ -7,21 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from visionkit.advice.similarity import ChannelStatistics, channel_distance, observing_norms, similarity_of
+from visionkit.advice.similarity import channel_distance, norms_remember, observing_norms, similarity_of, similarity_to
 from visionkit.nn.norms import FrozenBatchNorm2d, Norm, group_norm
+from visionkit.nn.source_statistics import SourceStatistics, observing_units
 from visionkit.types import Unit
-
-
-def test_statistics_of_batches_are_those_of_all_pixels() -> None:
-    torch.manual_seed(0)
-    maps = torch.randn(7, 3, 4, 5) * 3 + 2
-    statistics = ChannelStatistics()
-    for part in maps.split([1, 2, 4]):
-        statistics.add(part)
-    pixels = maps.transpose(0, 1).flatten(1).double()
-    torch.testing.assert_close(statistics.mean, pixels.mean(1), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(statistics.variance, pixels.var(1, correction=0), rtol=1e-5, atol=1e-6)
-    assert statistics.count == 7 * 4 * 5
 
 
 def distance(mean: float, deviation: float, source_mean: float, source_deviation: float) -> float:
@@ -133,3 +122,28 @@ def test_the_same_images_are_nearer_than_others() -> None:
     assert distances[0] < 0.01
     assert distances[1] > 1
     assert math.isfinite(distances[1])
+
+
+def test_what_units_gave_is_remembered_in_place_of_norms() -> None:
+    model = Net(group_norm)
+    images = torch.zeros(4, 2, 3, 3)
+    images[:2] = 2  # mean 1, deviation 1, until a norm takes it
+    model.backbone[0] = nn.Identity()
+    one = torch.ones(2)
+    source = SourceStatistics({"backbone.a": (one * 4, one), "backbone.c": (torch.zeros(3), torch.ones(3))}, 9)
+    with observing_units(model, model.units) as seen:
+        for part in images.split(3):
+            model(part)
+    found = similarity_to(source, model.units, seen, images=4)
+    assert found is not None
+    # 1 instead of 4, in deviations of 1; `b` is not known, `c` had another number of channels.
+    assert [(stage.number, stage.unit, stage.norms) for stage in found.stages] == [(0, "backbone.a", 0)]
+    assert found.distance == pytest.approx(3, abs=1e-4)
+    assert (found.images, found.source_images) == (4, 9)
+    assert similarity_to(SourceStatistics({}, 9), model.units, seen, images=4) is None
+
+
+def test_which_norms_remember() -> None:
+    assert norms_remember(Net())
+    assert norms_remember(Net(FrozenBatchNorm2d))
+    assert not norms_remember(Net(group_norm))  # the head's does, but the backbone is asked

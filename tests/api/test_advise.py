@@ -18,7 +18,7 @@ from visionkit.api import advise as api_advise
 from visionkit.api import strategy
 from visionkit.api.measured_advice import measured_advice
 from visionkit.choices import Choices, read_config_file
-from visionkit.engine.checkpoint import load_weights
+from visionkit.engine.checkpoint import load_weights, save_weights
 from visionkit.errors import UsageError
 
 QUICK = {"device": "cpu", "threads": 1, "workers": 0, "batch": 4}
@@ -66,6 +66,35 @@ def test_photos_are_nearer_to_a_model_of_photos_than_a_microscope_is() -> None:
         distances.append(looked.similarity.distance)
     # Measured once: 0.11 and 0.40.
     assert distances[0] < DIFFERENT < distances[1]
+
+
+def test_weights_whose_norms_remember_nothing_keep_statistics_of_their_images(
+    tiny_data: Path, other_data: Path, tmp_path: Path
+) -> None:
+    events: list[Any] = []
+    settings = tiny_settings(epochs=1, set=["norm=group"])
+    result = visionkit.finetune(tiny_data, out=tmp_path / "run", listen=events.append, **settings)
+    assert result is not None
+    own = visionkit.advise(tiny_data, weights=result.best, **QUICK).advice
+    assert own.looked is not None
+    assert own.looked.similarity is not None
+    assert len(own.looked.similarity.stages) == 10
+    assert own.looked.similarity.source_images == 10  # all there are
+    assert own.looked.similarity.distance < 1e-3  # they are the very images
+    assert any("calibrated on batch norms" in doubt for doubt in own.doubts)
+    other = visionkit.advise(other_data, weights=result.best, **QUICK).advice.looked
+    assert other is not None
+    assert other.similarity is not None
+    assert other.similarity.distance > 10 * own.looked.similarity.distance
+    # A run that is finished has them already, and one that was killed before gets them when it is resumed.
+    before = result.best.read_bytes()
+    visionkit.finetune(resume=result.folder)
+    assert result.best.read_bytes() == before
+    tensors, card = load_weights(result.best)
+    del card["source_statistics"]
+    save_weights(result.best, tensors, card)
+    visionkit.finetune(resume=result.folder)
+    assert result.best.read_bytes() == before
 
 
 def test_nothing_is_learnt_and_the_same_is_said_again(tiny_run: TinyRun, tiny_data: Path) -> None:

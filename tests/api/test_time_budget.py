@@ -14,7 +14,7 @@ import visionkit
 from visionkit.api import finetune as finetune_module
 from visionkit.api import time_budget
 from visionkit.api.prepare import prepare
-from visionkit.api.time_budget import FEW_IMAGES, _few_in_memory, fix_epochs, settle_length, spread_images
+from visionkit.api.time_budget import FEW_IMAGES, _few_in_memory, fix_epochs, settle_length
 from visionkit.choices import Choices, Origin
 from visionkit.classes import ClassTable
 from visionkit.engine.checkpoint import load_state
@@ -213,4 +213,4 @@ def test_it_ends_in_about_the_time_asked_for(tiny_data: Path, tmp_path: Path, mo
 def test_images_are_spread_evenly(count: int, expected: list[int]) -> None:
     images = tuple(ImageRecord(i, f"{i}.png", None, 8, 8) for i in range(10))
     truth = AnnotatedImages(ClassTable((1,), ("a",)), images, Path("val.json"))
-    assert [image.id for image in spread_images(truth, count).images] == expected
+    assert [image.id for image in truth.spread(count).images] == expected

@@ -192,7 +192,9 @@ def _doubts(size: Size, looked: Looked | None) -> list[str]:
         are = "is" if looked.images == 1 else "are"
         doubts.append(f"{counted(looked.images, 'image')} {are} few for statistics, {FEWEST_IMAGES} would do")
     if similarity is None:
-        doubts.append("the weights hold no statistics of their source, as only batch normalisation does")
+        doubts.append("the weights hold no statistics of their source, as batch norms and what visionkit trains do")
+    elif similarity.source_images is not None:
+        doubts.append("the lines are calibrated on batch norms, and these statistics are of what stages give")
     elif _near(similarity.distance, DIFFERENT):
         doubts.append(f"a distance of {similarity.distance:.2f} is near the line of {DIFFERENT:g}")
     if separability is None:

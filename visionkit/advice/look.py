@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from visionkit.advice.separability import Separability, separability_of
-from visionkit.advice.similarity import Similarity, observing_norms, similarity_of
+from visionkit.advice.similarity import Similarity, observing_norms, similarity_of, similarity_to
+from visionkit.nn.source_statistics import SourceStatistics, observing_units
 from visionkit.nn.units import evaluating
 from visionkit.ops.boxes import box_iou
 from visionkit.ops.roi import roi_features
@@ -37,7 +38,7 @@ class Looked:
 
     Args:
         images: how many.
-        similarity: None where the network's norms remember no source.
+        similarity: None where neither the network's norms nor its weights file remember a source.
         separability: None where there are no boxes of two kinds to tell apart.
     """
 
@@ -56,6 +57,7 @@ def look(
     classes: int,
     background: bool,
     device: torch.device,
+    source: SourceStatistics | None = None,
     on_images: Callable[[int], None] = lambda done: None,
 ) -> Looked:
     """Run a model's backbone over images in eval mode; nothing of the model changes.
@@ -67,6 +69,7 @@ def look(
         strides: of the backbone's maps.
         classes: K of the targets.
         background: whether places beside the objects count as one more class, as for a detector.
+        source: what the weights file remembers, for a network whose norms do not.
         on_images: told how many images are through.
     """
     normalize, backbone = model.get_submodule("normalize"), model.get_submodule("backbone")
@@ -74,7 +77,8 @@ def look(
     labels: list[NDArray[np.int64]] = []
     images: list[NDArray[np.int64]] = []
     count = 0
-    with evaluating(model), observing_norms(model) as seen:
+    observed = units if source is not None else ()
+    with evaluating(model), observing_norms(model) as seen, observing_units(model, observed) as given:
         for batch in batches:
             maps = backbone(normalize(batch.images.to(device)))
             for place, target in enumerate(batch.targets):
@@ -92,7 +96,10 @@ def look(
         separability = separability_of(
             np.concatenate(features)[kept], named_so[kept], np.concatenate(images)[kept], background=background
         )
-    return Looked(count, similarity_of(model, units, seen, count), separability)
+    similarity = similarity_of(model, units, seen, count)
+    if similarity is None and source is not None:
+        similarity = similarity_to(source, units, given, count)
+    return Looked(count, similarity, separability)
 
 
 def _crops(target: Target, classes: int, background: bool, image: int, side: int) -> tuple[Tensor, Tensor]:

@@ -2,20 +2,21 @@
 
 A network with batch normalisation carries a memory of its images: mean and variance of each channel before each norm.
 The same two numbers of the user's images say how much of what a stage learnt to expect is there. That these statistics
-tell domains apart: Li et al. 2017, Revisiting Batch Normalization for Practical Domain Adaptation.
+tell domains apart: Li et al. 2017, Revisiting Batch Normalization for Practical Domain Adaptation. Weights of other
+networks that visionkit trained carry the same two numbers of what each unit gives: `visionkit.nn.source_statistics`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from visionkit.nn.norms import FrozenBatchNorm2d, SwitchableNorm2d
+from visionkit.nn.source_statistics import ChannelStatistics, SourceStatistics
 from visionkit.types import Unit
 
 WITH_STATISTICS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d, SwitchableNorm2d)
@@ -31,8 +32,8 @@ class StageDistance:
 
     Args:
         number: of the unit.
-        distance: a mean over its norms.
-        norms: how many these are.
+        distance: a mean over its norms, or of what it gives.
+        norms: how many these are; 0 where it is of what the unit gives.
     """
 
     number: int
@@ -47,10 +48,13 @@ class Similarity:
 
     Args:
         images: that were looked at.
+        source_images: how many the source statistics are of, where they are stored beside the weights; None where norms
+            remember all they learnt from.
     """
 
     stages: tuple[StageDistance, ...]
     images: int
+    source_images: int | None = None
 
     @property
     def distance(self) -> float:
@@ -63,34 +67,6 @@ class Similarity:
             "images": self.images,
             "stages": [{"unit": s.unit, "number": s.number, "distance": s.distance} for s in self.stages],
         }
-
-
-class ChannelStatistics:
-    """Mean and variance of each channel over everything that is added; batches are put together in double precision."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._sum: Tensor | float = 0.0
-        self._squares: Tensor | float = 0.0
-
-    def add(self, maps: Tensor) -> None:
-        """Take in maps [B, C, H, W]."""
-        found = torch.var_mean(maps.detach().float(), (0, 2, 3), correction=0)
-        variance, mean = (each.cpu().double() for each in found)
-        count = maps.numel() // maps.shape[1]
-        self.count += count
-        self._sum = self._sum + count * mean
-        self._squares = self._squares + count * (variance + mean.square())
-
-    @property
-    def mean(self) -> Tensor:
-        """f64 [C]."""
-        return torch.as_tensor(self._sum) / self.count
-
-    @property
-    def variance(self) -> Tensor:
-        """f64 [C]."""
-        return (torch.as_tensor(self._squares) / self.count - self.mean.square()).clamp(min=0)
 
 
 def channel_distance(mean: Tensor, variance: Tensor, source_mean: Tensor, source_variance: Tensor) -> float:
@@ -121,15 +97,25 @@ def observing_norms(model: nn.Module) -> Iterator[dict[str, ChannelStatistics]]:
     """What goes into each norm of a model's backbone while it runs inside the block, by the norm's name."""
     seen: dict[str, ChannelStatistics] = {}
     handles = []
-    for name, module in model.named_modules():
-        if name.startswith("backbone.") and isinstance(module, WITH_STATISTICS) and module.running_mean is not None:
-            seen[name] = ChannelStatistics()
-            handles.append(module.register_forward_pre_hook(_adding_to(seen[name])))
+    for name, module in _remembering(model):
+        seen[name] = ChannelStatistics()
+        handles.append(module.register_forward_pre_hook(_adding_to(seen[name])))
     try:
         yield seen
     finally:
         for handle in handles:
             handle.remove()
+
+
+def norms_remember(model: nn.Module) -> bool:
+    """Whether any norm of a model's backbone describes what it learnt from."""
+    return any(True for _ in _remembering(model))
+
+
+def _remembering(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in model.named_modules():
+        if name.startswith("backbone.") and isinstance(module, WITH_STATISTICS) and module.running_mean is not None:
+            yield name, module
 
 
 def _adding_to(statistics: ChannelStatistics) -> Callable[[nn.Module, tuple[Any, ...]], None]:
@@ -160,3 +146,20 @@ def similarity_of(
         if distances:
             stages.append(StageDistance(number, unit.name, sum(distances) / len(distances), len(distances)))
     return Similarity(tuple(stages), images) if stages else None
+
+
+def similarity_to(
+    source: SourceStatistics, units: Sequence[Unit], seen: Mapping[str, ChannelStatistics], images: int
+) -> Similarity | None:
+    """The distances of what `observing_units` saw from what the same units gave on the source's images; None where no
+    unit is known there with as many channels.
+
+    Args: as for `similarity_of`.
+    """
+    stages = []
+    for number, unit in enumerate(units):
+        known, found = source.units.get(unit.name), seen.get(unit.name)
+        if known is not None and found is not None and found.count and found.mean.shape == known[0].shape:
+            distance = channel_distance(found.mean, found.variance, *known)
+            stages.append(StageDistance(number, unit.name, distance, 0))
+    return Similarity(tuple(stages), images, source.images) if stages else None

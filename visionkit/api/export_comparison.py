@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from visionkit.api.datasets import find_dataset, say_split
 from visionkit.api.evaluate import known_classes, split_loader
 from visionkit.api.task_data import task_dataset, task_images, task_layout
-from visionkit.api.time_budget import spread_images
 from visionkit.build import LoadedModel
 from visionkit.data.sample import render_sample
 from visionkit.data.views import Samples
@@ -138,7 +137,7 @@ def _on_data(loaded: LoadedModel, data: str | Path, say: Callable[[str], None]) 
             yield Squares(pixels, batch.frames, batch.image_ids, labels)
 
     def measured() -> Iterator[NDArray[np.uint8]]:
-        train = spread_images(task_images(task, read_split(layout, "train")), MOST_MEASURED)
+        train = task_images(task, read_split(layout, "train")).spread(MOST_MEASURED)
         return (batch.pixels for batch in squares(task_dataset(loaded.recipe, train)))
 
     ours, theirs = (scoring_of(task, truth, match, masks=masks) for _ in range(2))

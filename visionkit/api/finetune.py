@@ -19,6 +19,7 @@ from visionkit.api.run_choices import run_choices
 from visionkit.api.run_failures import steps_explained
 from visionkit.api.run_report import check_reportable, write_run_report
 from visionkit.api.shared_run import begun, require_shareable, speaking
+from visionkit.api.source_memory import remember_source
 from visionkit.api.study_plan import is_study
 from visionkit.api.task_data import is_fitted
 from visionkit.api.time_budget import fix_epochs, settle_length
@@ -209,10 +210,12 @@ def _finished(
     say: Say,
     processes: TorchProcesses | None,
 ) -> FinetuneResult:
-    """The result with what follows a run: its report, where it is wanted, and the old classes before and after, where
-    it has a guard."""
+    """The result with what follows a run: statistics of its images, its report, where it is wanted, and the old classes
+    before and after, where it has a guard."""
     if not (processes is None or processes.first):
         return result
+    if not is_fitted(run.config):
+        remember_source(run, (result.best, result.last), listen)
     if report:
         write_run_report(run, result, listen, say)
     return result if run.guard is None else _with_what_was_forgotten(result, run, listen, say)

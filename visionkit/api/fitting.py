@@ -8,7 +8,6 @@ from dataclasses import replace
 from visionkit.api.evaluate import split_loader
 from visionkit.api.prepare import Prepared, Say
 from visionkit.api.task_data import is_fitted, proposals_file, task_dataset, training_dataset
-from visionkit.api.time_budget import spread_images
 from visionkit.api.training_run import FinetuneResult
 from visionkit.build import save_model
 from visionkit.choices import Choices
@@ -89,7 +88,7 @@ def settle_fitting(run: Prepared, choices: Choices) -> Prepared:
     run = replace(run, config=choices.config())
     if not config.max_images:
         return run
-    images = spread_images(run.train_images, config.max_images)
+    images = run.train_images.spread(config.max_images)
     data = training_dataset(config, images, config.cache, proposals_file(config, "train"))
     return replace(run, train_images=images, train_data=data)
 

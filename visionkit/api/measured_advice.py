@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
 from visionkit.advice.decision import Advice, decide
@@ -53,7 +51,7 @@ def measured_advice(
     if source is None:
         return decide(size, None, ())
     model = _with_its_backbone(config, images, source)
-    some = replace(images, images=images.images[:: -(-len(images.images) // MOST_IMAGES)])
+    some = images.spread(MOST_IMAGES)
     loader = split_loader(DetectionDataset(some), config.imgsz, config.train.batch, min(1, config.workers or 0), device)
     looked = look(
         model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
@@ -63,6 +61,7 @@ def measured_advice(
         classes=len(images.classes),
         background=task == "detect",
         device=device,
+        source=source.source_statistics if isinstance(source, LoadedModel) else None,
         on_images=lambda done: listen(ImagesDone("looking at images", done, len(some.images))),
     )
     model.cpu()

@@ -190,7 +190,7 @@ def _measure(
         return float(np.interp(area, (small**2, full**2), (share, 1.0)).sum()) if small < full else float(epochs)
 
     shown = round(EVALUATION_SHARE * 60 * config.minutes * batch / steps.batch)
-    some = spread_images(run.val_images, max(batch, shown))
+    some = run.val_images.spread(max(batch, shown))
     own_ends = time_epoch_ends(
         TrainingState.begin(model, config.train, parts.plan.steps_per_epoch),
         parts.batches,
@@ -217,17 +217,9 @@ def _few_in_memory(run: Prepared, clock: Callable[[], float]) -> tuple[Prepared,
     it is and 0 where images are not cached or are few themselves."""
     if not run.train_data.is_cached or len(run.train_images.images) <= FEW_IMAGES:
         return run, 0.0
-    images = spread_images(run.train_images, FEW_IMAGES)
+    images = run.train_images.spread(FEW_IMAGES)
     data = training_dataset(run.config, images, "auto", proposals_file(run.config, "train"))
     began = clock()
     for index in range(len(data)):
         data.read(index)
     return replace(run, train_images=images, train_data=data), (clock() - began) / len(data)
-
-
-def spread_images(truth: AnnotatedImages, count: int) -> AnnotatedImages:
-    """`count` of the images, or all where there are no more, evenly spread: what stands together in a file is often
-    alike."""
-    there = len(truth.images)
-    taken = min(count, there)
-    return replace(truth, images=tuple(truth.images[i * there // taken] for i in range(taken)))
