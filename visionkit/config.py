@@ -263,7 +263,7 @@ class Recipe(BaseModel):
         DEFAULT_BASE, description="online augmentation: none, light, heavy, or settings by name on top of a base"
     )
     mosaic_until: float = Field(
-        0.85, ge=0, le=1, description="share of the epochs that may use mosaics, the first ones"
+        0.85, ge=0, le=1, description="share of the epochs that may use mosaics and mixup, the first ones"
     )
     grow_from: float = Field(0.5, gt=0, le=1, description="share of imgsz that training starts with")
     grow_until: float = Field(0.75, ge=0, le=1, description="share of the epochs until images have their full size")

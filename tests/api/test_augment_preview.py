@@ -54,11 +54,13 @@ def test_a_folder_per_class_is_shown_as_a_classifier_learns_it(tmp_path: Path) -
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), np.full((48, 64, 3), colour + number, np.uint8))
     settings: dict[str, Any] = {"imgsz": 32, "augment": {"base": "none", "crop": 1, "mixup": 1}}
+    said: list[str] = []
     run = visionkit.finetune(
         tmp_path / "data", model="classifier", weights="scratch", epochs=1, batch=4, workers=0, threads=1,
-        out=tmp_path / "run", **settings,
+        out=tmp_path / "run", say=said.append, **settings,
     )  # fmt: skip
     assert run is not None
+    assert any(line.endswith(", augment none with crop 1, seed 0") for line in said)  # what is in force, no more
     preview = visionkit.augment_preview(tmp_path / "data", count=4, out=tmp_path / "sheet.png", **settings)
     assert (preview.objects, preview.settings.mixup) == (4, 0)  # a picture of one class is not mixed with another
     np.testing.assert_array_equal(read_image(preview.picture), read_image(run.folder / "first_batch.png"))
@@ -111,12 +113,22 @@ def test_settings_come_from_a_file_a_mapping_or_settings(tiny_data: Path, tmp_pa
     [
         ({"count": 0}, UsageError, "count must be at least 1, got 0; use 1"),
         ({"count": 401}, UsageError, "count must be at most 400 for one picture, got 401; use 400"),
+        (
+            {"count": 65, "imgsz": 2048},  # 2**28 pixels are 64 times 2048 * 2048
+            UsageError,
+            "count must be at most 64 at 2048 px, got 65; use 64 or a smaller imgsz",
+        ),
         ({"epoch": 0}, UsageError, "epoch must be at least 1, got 0; use 1"),
         ({"imgsz": 100}, ConfigError, "imgsz = 100: input should be a multiple of 32"),
         ({"seed": -1}, ConfigError, "train.seed = -1: input should be greater than or equal to 0"),
         ({"model": "fcn8s"}, DataError, "has boxes alone, a segmenter learns from masks, polygons or RLEs; add them"),
         ({"augment": "strong"}, ConfigError, "augment = 'strong': input should be 'none', 'light' or 'heavy', or "),
         ({"augment": "no.yaml"}, ConfigError, "augment file no.yaml cannot be read (No such file or directory)"),
+        (
+            {"model": "mask-rcnn", "augment": {"copy_paste": 0.5}},
+            ConfigError,
+            "augment.copy_paste goes by boxes, model mask-rcnn learns masks; leave it at 0",
+        ),
         ({"split": "tset"}, DataError, "has no split 'tset'; it has train, val, test"),
     ],
 )

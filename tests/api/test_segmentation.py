@@ -18,6 +18,7 @@ import visionkit
 from visionkit.api.layers import layers
 from visionkit.api.task_data import task_layout
 from visionkit.api.training_run import FinetuneResult
+from visionkit.cli.augment_preview import augment_preview
 from visionkit.engine.events import StepDone
 from visionkit.errors import CheckpointError, ConfigError, DataError, UsageError
 from visionkit.formats.dataset_layout import DatasetLayout
@@ -201,9 +202,10 @@ def test_polygons_are_learnt_too(tmp_path: Path) -> None:
     assert list(visionkit.evaluate(result.last, root).per_class) == ["red block", "blue block", "background"]
 
 
-def test_the_preview_shows_maps(data: Path, tmp_path: Path) -> None:
-    preview = visionkit.augment_preview(data, augment="heavy", imgsz=64, count=4, out=tmp_path / "sheet.png")
-    assert preview.samples == 4
+def test_the_preview_shows_maps(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    augment_preview(str(data), augment="heavy", imgsz=64, count=4, out=tmp_path / "sheet.png")
+    words = f"4 samples at 64 px with maps: {tmp_path / 'sheet.png'}"
+    assert capsys.readouterr().out.splitlines()[-1] == words
     height, width, _ = cv2.imread(str(tmp_path / "sheet.png")).shape
     assert width == 4 * 64
     assert height > 64  # a legend below each

@@ -354,9 +354,12 @@ def test_auto_where_nothing_fits(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
 
 
-@pytest.mark.parametrize(("augment", "images"), [("light", 1), ("heavy", 4)])
+@pytest.mark.parametrize(
+    ("augment", "images", "side"),
+    [("light", 1, 64), ("heavy", 4, 64), ({"base": "light", "multi_scale": 0.5}, 1, 96)],  # 1.5 * 64
+)
 def test_the_worst_batch_is_the_image_with_most_objects_in_a_mosaic_of_its_like(
-    augment: str, images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    augment: Any, images: int, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = write_blocks(tmp_path / "data", {"train": 3, "val": 2})
     content = json.loads((data / "annotations" / "train.json").read_text())
@@ -378,9 +381,9 @@ def test_the_worst_batch_is_the_image_with_most_objects_in_a_mosaic_of_its_like(
     visionkit.finetune(data, dry_run=True, say=said.append, **settings)
     assert [len(target.boxes) for target in seen[0].targets] == [5 * images] * 3
     assert seen[0].image_ids == (25, 25, 25)
-    assert seen[0].images.shape[-1] >= 64  # as large as sizes vary to
-    words = "the largest power of two up to 3 that fits (the image with most objects, train_2.png with 5, at 64 px: "
-    assert f"Batch: 2, {words}looked at)" in said
+    assert seen[0].images.shape[-1] == side  # as large as sizes vary to
+    words = "the largest power of two up to 3 that fits (the image with most objects, train_2.png with 5, "
+    assert f"Batch: 2, {words}at {side} px: looked at)" in said
 
 
 def test_auto_tries_what_learns_later_too(data: Path, tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:

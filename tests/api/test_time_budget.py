@@ -1,5 +1,6 @@
 """`--minutes`: measured first, the epochs fixed and kept; and a run that begins as if nothing had been measured."""
 
+import json
 import re
 import time
 from functools import partial
@@ -20,7 +21,7 @@ from visionkit.classes import ClassTable
 from visionkit.engine.checkpoint import load_state
 from visionkit.engine.events import Event, Saved
 from visionkit.engine.throughput import EpochEndTimes, StepTimes
-from visionkit.errors import ConfigError, UsageError
+from visionkit.errors import ConfigError, DataError, UsageError
 from visionkit.formats.records import AnnotatedImages, ImageRecord
 
 
@@ -48,7 +49,9 @@ def known_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time_budget, "time_epoch_ends", lambda *_, **__: EpochEndTimes(1, 0.5, 0.5))
 
 
-def test_images_that_a_run_decodes_once_are_not_decoded_at_every_timed_step(tmp_path: Path) -> None:
+def test_images_that_a_run_decodes_once_are_not_decoded_at_every_timed_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = write_blocks(tmp_path / "data", {"train": FEW_IMAGES + 8, "val": 2})
     choices = Choices()
     choices.say({"data": str(data), "weights": "scratch", "imgsz": 32, "threads": 1, "cache": "ram"}, "flag")
@@ -61,6 +64,26 @@ def test_images_that_a_run_decodes_once_are_not_decoded_at_every_timed_step(tmp_
     choices.say({"cache": "off"}, "flag")
     uncached = prepare(choices, lambda line: None)
     assert _few_in_memory(uncached, time.monotonic) == (uncached, 0.0)
+
+    def refuse(*_: Any) -> None:
+        raise DataError("no objects to cut out")
+
+    # Where objects are rare the few may have none, and all have some.
+    monkeypatch.setattr(time_budget, "training_dataset", refuse)
+    assert _few_in_memory(prepared, time.monotonic) == (prepared, 0.0)
+
+
+@pytest.mark.usefixtures("known_times")
+def test_a_classifier_of_rare_objects_is_measured_on_all_of_val(tmp_path: Path) -> None:
+    data = write_blocks(tmp_path / "data", {"train": 4, "val": 12})
+    for split in ("train", "val"):
+        file = data / "annotations" / f"{split}.json"
+        content = json.loads(file.read_text())
+        # Of val the images of a batch of 4, evenly spread, are 0, 3, 6 and 9; id 10 * 2 + 5 is the third.
+        content["annotations"] = [row for row in content["annotations"] if row["image_id"] == 25]
+        file.write_text(json.dumps(content))
+    said = run(data, tmp_path / "run", minutes=0.05, model="classifier")
+    assert any(line.startswith("Measured 4 images/s and 1 s an evaluation: ") for line in said)
 
 
 # How many epochs ------------------------------------------------------------------------------------------------------

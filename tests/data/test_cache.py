@@ -45,6 +45,31 @@ def test_ram_takes_what_there_is():
         cache_choice("ram", SIZES, available=50_000_000)
 
 
+def test_each_process_has_a_cache_of_its_own():
+    two = cache_choice("auto", SIZES, available=8 * NEEDED, processes=2)
+    assert two == CacheChoice(True, "100 images cached in RAM, 0.12 GB in each of 2 processes")
+    assert cache_choice("auto", SIZES, available=8 * NEEDED - 8, processes=2).words == (
+        "images not cached: decoded they take 0.12 GB in each of 2 processes, more than a quarter of the 0.97 GB of "
+        "memory available"
+    )
+    with pytest.raises(UsageError, match=r"^cache ram needs 0\.12 GB in each of 2 processes for 100 decoded images, "):
+        cache_choice("ram", SIZES, available=2 * NEEDED - 1, processes=2)
+
+
+def test_processes_that_torchrun_started_are_counted(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert cache_choice("auto", SIZES, available=10**10).words.endswith(" in each of 3 processes")
+
+
+def test_maps_beside_the_images_take_memory_too():
+    # A byte a pixel: 100 * 640 * 480 = 30,720,000 more.
+    assert cache_choice("ram", SIZES, available=NEEDED + 30_720_000, maps=True) == CacheChoice(
+        True, "100 images and their maps cached in RAM, 0.15 GB"
+    )
+    with pytest.raises(UsageError, match=r"^cache ram needs 0\.15 GB for"):
+        cache_choice("ram", SIZES, available=NEEDED + 30_719_999, maps=True)
+
+
 def test_off_is_off():
     assert cache_choice("off", SIZES, available=10**12) == CacheChoice(False, "images not cached")
 

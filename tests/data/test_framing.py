@@ -188,6 +188,23 @@ def test_labels_and_ignore_stay_with_their_boxes():
     assert dropped > 10
 
 
+@pytest.mark.parametrize("name", ["translate", "zoom", "rotate", "crop"])
+def test_an_ignored_region_stays_while_it_shows(name):
+    """A crowd along the left side, which crops and shifts may cut."""
+    sample = red_rectangle(640, 480, (0, 0, 120, 480))
+    wanted = replace(
+        sample,
+        boxes=np.concatenate((sample.boxes, np.array([[300, 200, 340, 240]], np.float32))),
+        labels=np.array([0, 1]),
+        ignore=np.array([True, False]),
+    )
+    settings = replace(GEOMETRY[name], min_visible=1.0)
+    for draw in range(15):
+        moved, _ = random_framing(wanted, 320, settings, keyed_generator(3, draw))
+        shows = ((moved.image[:, :, 0] > 200) & (moved.image[:, :, 1] < 50)).sum() > 40
+        assert (0 in moved.labels) or not shows
+
+
 @pytest.mark.parametrize("name", ["flip left right", "zoom", "rotate"])
 def test_drawn_on_a_given_square_it_is_the_same(name):
     sample = red_rectangle(64, 48, (10, 10, 30, 30))

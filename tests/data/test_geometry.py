@@ -156,3 +156,18 @@ def test_visible_objects_by_hand():
     kept = with_visible_objects(sample_of(np.zeros((20, 20, 3), np.uint8), boxes, range(7)), min_visible=0.2)
     assert kept.labels.tolist() == [0, 6]
     assert kept.boxes.tolist() == [[0, 0, 2, 10], [12, 12, 20, 20]]
+
+
+def test_an_ignored_region_stays_while_any_of_it_shows():
+    boxes = [
+        (-90, 0, 10, 20),  # 10 of 100 columns show: too few of an object, and yet half of the picture
+        (19, 0, 60, 20),  # one pixel wide
+        (30, 0, 60, 20),  # outside
+        (5, 5, 5, 9),  # empty
+    ]
+    sample = sample_of(np.zeros((20, 20, 3), np.uint8), boxes, range(4))
+    assert with_visible_objects(sample, min_visible=0.2).labels.tolist() == []
+    kept = with_visible_objects(replace(sample, ignore=np.ones(4, np.bool_)), min_visible=0.2)
+    assert kept.labels.tolist() == [0, 1]
+    assert kept.boxes.tolist() == [[0, 0, 10, 20], [19, 0, 20, 20]]
+    assert kept.ignore.all()

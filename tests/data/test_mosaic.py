@@ -77,6 +77,30 @@ def test_labels_and_ignore_stay_with_their_boxes():
     assert (out.boxes.dtype, out.labels.dtype, out.ignore.dtype) == (np.float32, np.int64, np.bool_)
 
 
+def test_ignored_regions_stay_while_they_show():
+    """What is left of a crowd is as unlabelled as before; without its box it would be background."""
+    seen = 0
+    for draw in range(20):
+        objects, crowds = (
+            mosaic(
+                [tile(colour, label, ignore=ignore) for label, colour in enumerate(COLOURS)],
+                320,
+                keyed_generator(draw),
+                min_visible=0.9,
+            )
+            for ignore in (False, True)
+        )
+        np.testing.assert_array_equal(objects.image, crowds.image)
+        for label, colour in enumerate(COLOURS):
+            shown = region(crowds.image, colour)
+            if shown is None or min(shown[2] - shown[0], shown[3] - shown[1]) < 4:
+                continue  # blended with what is beside it
+            (box,) = crowds.boxes[crowds.labels == label]
+            np.testing.assert_allclose(box, shown, atol=1.6)
+            seen += label not in objects.labels
+    assert seen > 10  # of which an object would have been dropped
+
+
 def test_slivers_are_dropped():
     samples = [tile(colour, label) for label, colour in enumerate(COLOURS)]
     for draw in range(30):

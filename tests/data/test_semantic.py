@@ -181,6 +181,7 @@ def test_cached_maps_are_read_once_and_the_same(tmp_path: Path, monkeypatch: pyt
     root = write_masks(tmp_path / "data", {"train": 3})
     split = read_split(find_layout(root), "train")
     fresh, cached = SemanticDataset(split), SemanticDataset(split, "ram")
+    assert cached.cache_words.startswith("3 images and their maps cached in RAM, 0.00 GB")
     maps = [fresh.read(index).semantic for index in range(3)]
     for _ in range(2):
         for index, expected in enumerate(maps):

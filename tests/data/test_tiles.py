@@ -1,6 +1,7 @@
 """Large images in tiles: which there are, and what is true in them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,24 @@ def test_a_large_image_comes_in_tiles_and_whole(images: DetectionDataset) -> Non
     assert samples[1].boxes.tolist() == [[10, 10, 30, 30], [50, 30, 60, 40], [5, 50, 60, 55]]
     assert samples[2].boxes.tolist() == [[10, 30, 30, 40], [0, 50, 60, 55]]
     assert len(samples[3].boxes) == 3
-    assert tiled.cache_words == f"{images.cache_words}; 2 tiles of 1 large images"
+    assert tiled.cache_words == f"{images.cache_words}; 2 tiles of 1 large image"
     assert (tiled.classes, tiled.is_cached) == (images.classes, False)
 
 
 def test_an_object_that_hardly_shows_is_not_in_the_tile(images: DetectionDataset) -> None:
     tiled = TiledDataset(images, [[], WINDOWS, []], min_visible=0.6)
     assert tiled.read(1).boxes.tolist() == [[10, 10, 30, 30]]  # 10 of 20 px, and 55 of 95
+
+
+def test_an_ignored_region_is_in_every_tile_that_shows_it(images: DetectionDataset) -> None:
+    sample = images.read(1)
+    crowds = replace(sample, ignore=np.ones(3, np.bool_))
+    # 50..70 shows 10 of 20 columns in the first tile; nothing of 10..30 shows in the second.
+    assert cut_out(sample, Window(*WINDOWS[0]), min_visible=0.6).boxes.tolist() == [[10, 10, 30, 30]]
+    assert cut_out(crowds, Window(*WINDOWS[0]), min_visible=0.6).boxes.tolist() == [
+        [10, 10, 30, 30], [50, 30, 60, 40], [5, 50, 60, 55],
+    ]  # fmt: skip
+    assert cut_out(crowds, Window(*WINDOWS[1]), min_visible=0.6).boxes.tolist() == [[10, 30, 30, 40], [0, 50, 60, 55]]
 
 
 def test_all_that_is_true_is_cut(images: DetectionDataset) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from visionkit.data.augment import PRESETS, AugmentSettings
 from visionkit.data.dataset import DetectionDataset
-from visionkit.data.views import EvaluationView, TrainingView
+from visionkit.data.views import EvaluationView, TrainingView, multi_scale_bounds
 
 
 def image_bytes(view, epoch, draw):
@@ -124,3 +124,18 @@ def test_one_size_without_multi_scale_and_where_no_other_fits(tiny_split):
     assert training_view(tiny_split).batch_image_size(3, 4) == 64
     # [0.8, 1.2] * 64 = 51.2 to 76.8 holds one multiple of 32.
     assert training_view(tiny_split, multi_scale=0.2).batch_image_size(3, 4) == 64
+
+
+@pytest.mark.parametrize(
+    ("size", "spread", "bounds"),
+    [
+        (320, 0, (320, 320)),
+        (320, 0.5, (160, 480)),
+        (64, 0.2, (64, 64)),
+        (32, 0.5, (32, 32)),  # 16 to 48
+        (800, 0.44, (448, 1152)),  # in floating point 800 * 0.56 is more than 448
+        (800, 0.16, (672, 928)),  # and 800 * 1.16 less than 928
+    ],
+)
+def test_bounds_of_multi_scale_are_within_it(size, spread, bounds):
+    assert multi_scale_bounds(size, spread) == bounds

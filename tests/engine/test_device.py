@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from visionkit.engine.device import choose_device, has_bf16, precision
+from visionkit.engine.device import choose_device, has_bf16, own_threads, precision
 from visionkit.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -107,3 +107,23 @@ def test_several_devices_for_one_process(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     with pytest.raises(UsageError, match="device 'cuda:0,2' is not here"):
         choose_device("cuda:0,2")
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "here", "threads"),
+    [
+        (0, "cpu", 1, 0),  # torch's own choice
+        (6, "cpu", 1, 6),
+        (6, "cpu", 2, 3),
+        (0, "cpu", 2, 4),  # of 8 cores
+        (1, "cpu", 2, 1),
+        (6, "cuda:1", 1, 6),
+        (6, "cuda:1", 2, 3),  # also what a resumed run remembers of both
+        (0, "cuda:1", 2, 0),
+    ],
+)
+def test_processes_share_the_threads(
+    asked: int, device: str, here: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert own_threads(asked, torch.device(device), here) == threads

@@ -166,6 +166,24 @@ def test_equals_trying_all(every: int, seconds: float) -> None:
     assert epochs_within(seconds, cost, settings, 5) == max(fitting, default=0)
 
 
+@pytest.mark.parametrize("every", [0, 5])
+def test_a_hundred_thousand_epochs_are_found_in_few_trials(every: int) -> None:
+    asked: list[int] = []
+
+    def effort(epochs: int) -> float:
+        asked.append(epochs)
+        return float(epochs)
+
+    # 0.01 s an epoch, and 50 evaluations of 0.02 s, or one of 0.001 s for every fifth epoch.
+    cost = RunCost(0, 0.01, 0, 0.001 if every else 0.02, effort)
+    settings = TrainSettings(evaluate_every=every)
+    epochs = epochs_within(1000, cost, settings, 1)
+    assert 98_000 <= epochs < 100_000
+    assert cost.of_run(settings.model_copy(update={"epochs": epochs}), 1) <= 1000
+    assert cost.of_run(settings.model_copy(update={"epochs": epochs + 1}), 1) > 1000
+    assert len(asked) < 200
+
+
 def test_nothing_fits_into_no_time() -> None:
     assert epochs_within(-3, RunCost(0, 1, 0, 0), TrainSettings(), 1) == 0
 

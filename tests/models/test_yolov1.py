@@ -95,6 +95,15 @@ def test_the_head_is_the_papers_four_convolutions_and_a_linear_end(model: YoloV1
     assert model.head.class_predictors.out_channels == 3
 
 
+@pytest.mark.parametrize("boxes", [1, 3])
+def test_any_number_of_boxes_a_cell(boxes: int) -> None:
+    learner = YoloV1(CspLight(), 3, boxes=boxes)
+    outputs = learner(images())
+    assert outputs.cell_boxes.shape == (2, 4, boxes, 5)
+    learner.loss(outputs, [target([[4, 4, 40, 40]], [0]), target()]).total.backward()
+    assert learner.predict(outputs, score=-1, iou=1)[0].boxes.shape == (4 * boxes * 3, 4)
+
+
 # Coding ---------------------------------------------------------------------------------------------------------------
 
 

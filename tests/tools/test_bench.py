@@ -4,7 +4,9 @@ import json
 import shlex
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +18,15 @@ from visionkit.build import BACKBONES
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "bench"))
 
+import runtime_benchmarks
+import training_benchmarks
 from backbone_peers import PEERS
+from competition import modes, said_by_all, seeds
 from contest import BenchError, Contestant, Turn, hold
+from options import parser
 from table import Row, first_minutes, summarise, table
 from task import Task
+from training_benchmarks import reached_table
 
 BENCH = Path(__file__).parents[2] / "tools" / "bench"
 
@@ -80,6 +87,25 @@ def test_the_first_minute_at_an_ap() -> None:
     curve = [(1.0, 0.1, 0.3), (2.0, 0.5, 0.7), (3.0, 0.4, 0.6), (4.0, 0.6, 0.9)]
     assert first_minutes(curve, [0.1, 0.2, 0.5, 0.55, 0.7]) == [1, 2, 2, 4, None]
     assert first_minutes([], [0.1]) == [None]
+
+
+def test_when_aps_were_reached_by_whom_at_how_many_threads() -> None:
+    runs = [
+        {"name": "ours", "threads": threads, "seed": 3, "minutes": 9.96, "first_minute": {"0.4": 2.5, "0.5": None}}
+        for threads in (0, 2)
+    ]
+    assert reached_table(runs[:1], [0.4, 0.5]).splitlines() == [
+        "First minute at AP               0.4     0.5     end",
+        "ours, seed 3                     2.5       -    10.0",
+    ]
+    assert [line.split("  ")[0] for line in reached_table(runs, [0.4, 0.5]).splitlines()[1:]] == [
+        "ours, seed 3, threads default", "ours, seed 3, threads 2",
+    ]  # fmt: skip
+
+
+def test_only_what_all_said_is_compared() -> None:
+    said = [Turn(0, "a", 0, {"x": 1, "y": 2}), Turn(0, "b", 0, {"x": 1, "y": None})]
+    assert said_by_all(said, ["x", "y", "z"]) == ["x"]
 
 
 # The protocol ---------------------------------------------------------------------------------------------------------
@@ -178,6 +204,111 @@ def test_what_goes_wrong_is_one_line(arguments: list[str], words: str) -> None:
     assert line.startswith(words)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("training --rounds 0", "argument --rounds: must be at least 1, got 0"),
+        ("pipeline --steps 0", "argument --steps: must be at least 1, got 0"),
+        ("accuracy --batch -1", "argument --batch: must be at least 1, got -1"),
+        ("backbones --threads 0", "argument --threads: must be at least 1, got 0"),
+        ("coldstart --threads -1", "argument --threads: must be at least 0, got -1"),
+        ("detectors --imgsz 0", "argument --imgsz: must be at least 1, got 0"),
+        ("evaluation --images 0", "argument --images: must be at least 1, got 0"),
+        ("accuracy --minutes 0", "argument --minutes: must be above 0, got 0"),
+        ("serve --seconds inf", "argument --seconds: must be above 0, got inf"),
+        ("training --rounds many", "argument --rounds: invalid whole_number value: 'many'"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(arguments: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(arguments.split())
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f": error: {words}")
+
+
+def test_seeds_are_whole_numbers_and_each_mode_is_taken_once() -> None:
+    assert seeds(Namespace(seeds="0,12")) == [0, 12]
+    for text in ("1.5", "-1", "nan"):
+        with pytest.raises(BenchError) as error:
+            seeds(Namespace(seeds=text))
+        assert str(error.value) == f"--seeds takes whole numbers of at least 0, got {text!r}"
+    assert modes(Namespace(modes="equal,default,equal", threads=3)) == [3, 0]
+
+
+def test_a_peer_need_not_count_cpu_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [Turn(0, "visionkit detect", 0, {"seconds": 2.0, "cpu_seconds": 3.0}), Turn(0, "it", 0, {"seconds": 4.0})]
+    monkeypatch.setattr(runtime_benchmarks, "compete", lambda first, given, threads, keys: said)
+    shown = runtime_benchmarks.coldstart(parser().parse_args(["coldstart"]))
+    assert "visionkit detect / it" in shown
+    assert "CPU seconds" not in shown
+
+
+def test_why_there_are_no_test_scores_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [Turn(0, "visionkit", 2, {"AP": 0.5, "AP50": 0.8, "test_problem": "error: no split 'test'"})]
+    monkeypatch.setattr(training_benchmarks, "compete", lambda first, given, threads, keys: said)
+    shown = training_benchmarks.accuracy(parser().parse_args(["accuracy", "--seeds", "7"]))
+    assert shown.splitlines()[-1] == "No test scores of visionkit: error: no split 'test'"
+    assert "visionkit, seed 7" in shown
+
+
+@pytest.fixture
+def untuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts of the benchmark may be imported into this process, which stays as it is."""
+    monkeypatch.setattr("visionkit.cli.process.tune_process", lambda: None)
+
+
+@pytest.mark.usefixtures("untuned")
+def test_the_bare_network_is_told_what_the_loop_tells_it() -> None:
+    """A two-stage network draws its regions from the truth, or learns from others than in the loop."""
+    import measure_training
+
+    told: list[Any] = []
+
+    class Told(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, images: torch.Tensor, **given: Any) -> torch.Tensor:
+            told.append(given)
+            return self.weight
+
+        def loss(self, outputs: torch.Tensor, targets: Any) -> Any:
+            return SimpleNamespace(total=outputs)
+
+    run = SimpleNamespace(
+        state=SimpleNamespace(model=Told()),
+        device=torch.device("cpu"),
+        config=SimpleNamespace(train=SimpleNamespace(amp=False)),
+    )
+    batch = SimpleNamespace(images=torch.zeros(1), targets=("truth",), proposals=("regions",))
+    measure_training.bare_step(run, batch, 1)
+    assert told == [{"targets": ("truth",), "proposals": ("regions",)}] * (measure_training.WARM_UP + 1)
+
+
+def test_torchvisions_tiles_are_scaled_as_ours_are() -> None:
+    import measure_pipeline_torchvision
+    from torchvision import tv_tensors
+
+    image = tv_tensors.Image(torch.full((3, 100, 400), 255, dtype=torch.uint8))
+    boxes = tv_tensors.BoundingBoxes(torch.tensor([[0.0, 0, 400, 100]]), format="XYXY", canvas_size=(100, 400))
+    items = [(image, {"boxes": boxes, "labels": torch.zeros(1, dtype=torch.int64)})]
+    torch.manual_seed(0)
+    for _ in range(10):
+        canvas, *_ = measure_pipeline_torchvision.mosaic(items, 64, torch.nn.Identity())
+        # The longer side becomes at most 1.25 * 64 = 80 px, the shorter a quarter of that: 20 rows of each quadrant.
+        assert (canvas[0] == 255).sum(0).max() <= 2 * 20
+        assert (canvas[0] == 255).any()
+
+
+def test_equal_threads_hold_for_the_bare_script_too() -> None:
+    from measure_coldstart import command_of
+
+    graph, picture = Path("graph.onnx"), Path("picture.jpg")
+    assert command_of("bare", graph, picture, 0)[-2:] == ["graph.onnx", "picture.jpg"]
+    assert command_of("bare", graph, picture, 2)[-3:] == ["graph.onnx", "picture.jpg", "2"]
+
+
 def test_a_tiny_training_and_its_peer(tiny_data: Path) -> None:
     done = bench(
         "training", "--data", tiny_data, "--imgsz", 32, "--batch", 4, "--steps", 2, "--rounds", 1, "--threads", 1,
@@ -247,9 +378,9 @@ def test_tiny_training_of_detectors(tiny_data: Path) -> None:
     assert [row["median"] for row in rows] == [turn["times_as_fast"] for turn in said["turns"]]
 
 
+@pytest.mark.usefixtures("untuned")
 def test_tiny_training_of_segmenters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # In this process, which stays as it is: a command of its own would take longer to import than to measure.
-    monkeypatch.setattr("visionkit.cli.process.tune_process", lambda: None)
+    # In this process: a command of its own would take longer to import than to measure.
     import measure_segmenter_training
 
     monkeypatch.setattr(measure_segmenter_training, "WARM_UP", 0)
@@ -300,8 +431,9 @@ def test_a_tiny_evaluation_is_pycocotools_to_the_last_bit() -> None:
         said = json.loads(done.stdout)
         assert said["equal_numbers"] == 12
         assert [turn["name"] for turn in said["turns"]] == ["pycocotools", "visionkit"]
-        for turn in said["turns"]:
-            assert 0 < turn["evaluate_seconds"] < turn["files_to_numbers_seconds"]
+        theirs, ours = said["turns"]
+        assert 0 < theirs["evaluate_seconds"] < theirs["files_to_numbers_seconds"]
+        assert min(ours["evaluate_seconds"], ours["files_to_numbers_seconds"]) > 0  # each in a process of its own
         # A case that decides nothing would prove nothing.
         ap = float.fromhex(said["turns"][0]["numbers"][0])
         assert 0.05 < ap < 0.9

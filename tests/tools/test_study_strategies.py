@@ -59,6 +59,14 @@ def test_a_trial_is_known_by_what_was_asked_and_not_by_what_it_came_to() -> None
     assert key_of(advice("cells", "head")) == key_of(advice("cells", "full"))
 
 
+def test_seeds_that_are_no_numbers_are_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(TOOL), "run", "--target", "a=b", "--seeds", "0,x", "--out", str(tmp_path / "rows")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "error: --seeds takes whole numbers separated by commas, got '0,x'\n")
+
+
 # Regret ---------------------------------------------------------------------------------------------------------------
 
 STUDY = [

@@ -1,6 +1,6 @@
 """The least that finds objects in a picture: cv2 reads it, onnxruntime runs the graph, the boxes are printed as JSON.
 
-    python tools/bench/bare_detect.py GRAPH.onnx PICTURE
+    python tools/bench/bare_detect.py GRAPH.onnx PICTURE [THREADS]
 
 It checks nothing, knows no class and draws nothing: what `visionkit detect --json` takes longer than this is its own.
 """
@@ -12,8 +12,11 @@ import cv2
 import numpy as np
 import onnxruntime
 
-graph, picture = sys.argv[1:3]
-session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+graph, picture, *threads = sys.argv[1:]
+options = onnxruntime.SessionOptions()
+if threads:
+    options.intra_op_num_threads = int(threads[0])
+session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 side = session.get_inputs()[0].shape[1]
 if not isinstance(side, int):
     side = json.loads(session.get_modelmeta().custom_metadata_map["visionkit"])["imgsz"]

@@ -21,7 +21,11 @@ EPOCH = re.compile(r"^epoch +(\d+)/\d+ ")
 
 
 def measure(task: Task, options: list[str], out: Path) -> dict[str, Any]:
-    """Best AP and AP50 on val, the same on test where there is one, minutes taken, and AP against minutes."""
+    """Best AP and AP50 on val, the same on test or why there are none, minutes taken, and AP against minutes.
+
+    Raises:
+        SystemExit: training failed, or no evaluation had an AP.
+    """
     command = [sys.executable, "-m", "visionkit"]
     threads = ["--threads", str(task.threads)] if task.threads else []
     began = time.monotonic()
@@ -42,6 +46,8 @@ def measure(task: Task, options: list[str], out: Path) -> dict[str, Any]:
     minutes = (time.monotonic() - began) / 60
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     evaluated = [row for row in rows if row["AP"] is not None]
+    if not evaluated:
+        raise SystemExit("no evaluation had an AP: the val split has no objects")
     best = max(evaluated, key=lambda row: row["AP"])
     said = {
         "AP": best["AP"],
@@ -55,10 +61,11 @@ def measure(task: Task, options: list[str], out: Path) -> dict[str, Any]:
          *threads],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if test.returncode == 0:
-        scores = json.loads(test.stdout)
-        said |= {"test_AP": scores["AP"], "test_AP50": scores["AP50"]}
-    return said
+    if test.returncode:
+        # Said, not raised: what training came to stands.
+        return said | {"test_problem": (test.stderr.strip() or "evaluate said nothing").splitlines()[-1]}
+    scores = json.loads(test.stdout)
+    return said | {"test_AP": scores["AP"], "test_AP50": scores["AP50"]}
 
 
 def main() -> None:

@@ -25,12 +25,13 @@ def command_of(what: str, graph: Path, picture: Path, threads: int) -> list[str]
     """The words of a command.
 
     Args:
-        threads: CPU threads; 0 leaves its own default. The bare script has no such option.
+        threads: CPU threads; 0 leaves its own default.
     """
     if what == "import torch":
         return [sys.executable, "-c", "import torch"]
     if what == "bare":
-        return [sys.executable, str(Path(__file__).with_name("bare_detect.py")), str(graph), str(picture)]
+        script = str(Path(__file__).with_name("bare_detect.py"))
+        return [sys.executable, script, str(graph), str(picture), *([str(threads)] if threads else [])]
     installed = Path(sys.executable).with_name("visionkit")
     visionkit = [str(installed)] if installed.exists() else [sys.executable, "-m", "visionkit"]
     weights = [] if graph == bundled_onnx() else ["--weights", str(graph)]

@@ -1,7 +1,8 @@
 """A peer for `pipeline`: the same mosaic written with torchvision's transforms v2, and an example of an adaptor.
 
 Four images from memory, each mirrored, scaled and cut to its quadrant about a random centre, put together, then
-brightness, contrast, saturation and hue. Boxes go along, as v2 intends.
+brightness, contrast, saturation and hue. Boxes go along, as v2 intends. Left out are the rare changes of `heavy`: grey,
+blur and noise.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from visionkit.data.dataset import DetectionDataset
 from visionkit.formats.layout import read_split
 
 GREY = 114
+SCALE = (0.5, 1.25)
+"""Of a tile, as `AugmentSettings.mosaic_scale` has it: at 1 the whole image would fit the canvas."""
 
 
 def cached(data: str) -> list[tuple[tv_tensors.Image, dict[str, Any]]]:
@@ -46,16 +49,19 @@ def mosaic(
     for quadrant in range(4):
         left, right = (0, centre_x) if quadrant % 2 == 0 else (centre_x, size)
         top, bottom = (0, centre_y) if quadrant < 2 else (centre_y, size)
+        image, truth = items[int(torch.randint(len(items), ()))]
+        height, width = image.shape[-2:]
+        factor = size / max(height, width) * torch.empty(()).uniform_(*SCALE).item()
         tile = v2.Compose(
             [
                 v2.RandomHorizontalFlip(0.5),
-                v2.RandomResize(size // 2, size * 5 // 4),
+                v2.Resize((max(1, round(height * factor)), max(1, round(width * factor)))),
                 v2.RandomCrop((bottom - top, right - left), pad_if_needed=True, fill=GREY),
                 v2.ClampBoundingBoxes(),
                 v2.SanitizeBoundingBoxes(min_size=2),
             ]
         )
-        image, truth = tile(*items[int(torch.randint(len(items), ()))])
+        image, truth = tile(image, truth)
         canvas[:, top:bottom, left:right] = image
         boxes.append(truth["boxes"].as_subclass(Tensor) + torch.tensor([left, top, left, top]))
         labels.append(truth["labels"])

@@ -24,11 +24,11 @@ tune_process()  # as the command line does, before torch is imported
 
 import torch
 
-from visionkit.api.prepare import Prepared, batch_plan, prepare
+from visionkit.api.prepare import Prepared, prepare
 from visionkit.api.time_budget import PREFETCHED_BY_WORKER
 from visionkit.api.training_run import RunParts
 from visionkit.choices import Choices, parse_assignments
-from visionkit.data.growth import Growth
+from visionkit.data.growth import NO_GROWTH
 from visionkit.engine.device import precision
 from visionkit.engine.run_folder import RunFolder
 from visionkit.engine.throughput import time_steps
@@ -66,15 +66,16 @@ def measure(task: Task, settings: dict[str, Any]) -> dict[str, float]:
     run = prepare(choices, lambda line: None)
     # Nothing is saved, so the folder need not be there.
     parts = RunParts.of(run, RunFolder(Path("nowhere")), lambda event: None)
-    # Of full size from the first epoch on, or the figure would be of another image size.
-    batches = Watched(replace(parts.batches, view=replace(parts.view, growth=Growth())))
-    plan = batch_plan(run.config, len(run.train_images.images))
+    # Of full size in every batch, or the figure would be of other image sizes.
+    augment = replace(parts.view.settings, multi_scale=0.0)
+    view = replace(parts.view, settings=augment, growth=NO_GROWTH)
+    batches = Watched(replace(parts.batches, view=view))
     prefetched = PREFETCHED_BY_WORKER * (run.config.workers or 0)
     images = task.batch
     batch = next(iter(batches.batches.start(0, 0))).to(run.device)
     before = bare_step(run, batch, task.steps // 2 + 1)
     times = time_steps(
-        TrainingState.begin(copy.deepcopy(run.state.model), run.config.train, plan.steps_per_epoch),
+        TrainingState.begin(copy.deepcopy(run.state.model), run.config.train, parts.plan.steps_per_epoch),
         batches,
         run.config.train,
         device=run.device,
@@ -95,7 +96,7 @@ def measure(task: Task, settings: dict[str, Any]) -> dict[str, float]:
 
 
 def bare_step(run: Prepared, batch: Batch, steps: int) -> float:
-    """The median seconds of forward, loss and backward."""
+    """The median seconds of forward, loss and backward, of a model that is told as much as in training."""
     model = copy.deepcopy(run.state.model).train()
     seconds = []
     for _ in range(WARM_UP + steps):
@@ -103,7 +104,7 @@ def bare_step(run: Prepared, batch: Batch, steps: int) -> float:
         finish(run.device)
         began = time.perf_counter()
         with precision(run.device, run.config.train.amp):
-            outputs = model(batch.images)
+            outputs = model(batch.images, targets=batch.targets, proposals=batch.proposals)
         model.loss(outputs, batch.targets).total.backward()  # type: ignore[operator]
         finish(run.device)
         seconds.append(time.perf_counter() - began)

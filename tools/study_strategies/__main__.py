@@ -67,7 +67,10 @@ def run(given: argparse.Namespace) -> None:
     unknown = [name for name in strategies if name not in STRATEGIES]
     if unknown:
         raise VisionkitError(f"unknown strategy {unknown[0]!r}; choose of {', '.join(STRATEGIES)}")
-    seeds = [int(seed) for seed in given.seeds.split(",")]
+    try:
+        seeds = [int(seed) for seed in given.seeds.split(",")]
+    except ValueError:
+        raise VisionkitError(f"--seeds takes whole numbers separated by commas, got {given.seeds!r}") from None
     rows = read_rows(given.out)
     known = {key_of(row) for row in rows}
     settings = {"weights": given.weights, "threads": given.threads, "workers": given.workers, "set": given.set}

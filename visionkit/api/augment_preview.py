@@ -10,7 +10,14 @@ from typing import Any
 
 from visionkit.api.datasets import find_dataset, say_split
 from visionkit.api.prepare import Say
-from visionkit.api.task_data import DATASETS, FRAMINGS, task_images, task_layout, task_of
+from visionkit.api.task_data import (
+    DATASETS,
+    FRAMINGS,
+    require_fitting_augment,
+    task_images,
+    task_layout,
+    task_of,
+)
 from visionkit.api.training_samples import augment_settings, sample_sheet
 from visionkit.choices import Choices, read_augment
 from visionkit.data.augment import AugmentSettings
@@ -23,6 +30,8 @@ from visionkit.formats.records import AnnotatedImages
 from visionkit.predict.writers import save_picture
 
 MOST_TILES = 400
+MOST_PIXELS = 2**28
+"""Of a sheet: 16 tiles of 4096 px. Tiles and sheet are in memory at once, six bytes a pixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,7 @@ class AugmentPreview:
         samples, objects: shown on it.
         settings: as training would have them.
         left_out: items of the data that `skip_bad` left out.
+        has_maps: whether the samples have semantic maps, and so no objects.
     """
 
     picture: Path
@@ -45,6 +55,7 @@ class AugmentPreview:
     seed: int
     settings: AugmentSettings
     left_out: int = 0
+    has_maps: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -79,7 +90,8 @@ def augment_preview(
     would learn from.
 
     A run with the same seed, image size and augmentation sees these very samples, in this order, where it shows images
-    in their full size (`grow_until`, `multi_scale`) and still makes mosaics (`mosaic_until`).
+    in their full size (`grow_until`, `multi_scale`), whole (`tile`), and still makes mosaics (`mosaic_until`); as many
+    as its epoch has.
 
     Args:
         data: as for `finetune`.
@@ -103,8 +115,6 @@ def augment_preview(
     for name, value, least in (("count", count, 1), ("epoch", epoch, 1)):
         if value < least:
             raise UsageError(f"{name} must be at least {least}, got {value}; use {least}")
-    if count > MOST_TILES:
-        raise UsageError(f"count must be at most {MOST_TILES} for one picture, got {count}; use {MOST_TILES}")
     path = None if out is None else Path(out)
     if path is not None and path.exists():
         raise UsageError(f"{path} exists and nothing is overwritten; give another --out")
@@ -116,6 +126,7 @@ def augment_preview(
         if asked is not None:
             choices.say({key: asked}, "flag")
     config = choices.config()
+    _require_one_picture(count, config.imgsz)
 
     layout = find_dataset(data, say, seed)
     if model is not None:
@@ -125,6 +136,7 @@ def augment_preview(
     images = read_split(layout, split, skip_bad=skip_bad)
     choices.say({"model": model or _usual_model(images)}, "flag")
     config = choices.config()
+    require_fitting_augment(config)
     task = task_of(config)
     images = task_images(task, images)
     say_split(split, images, say)
@@ -140,8 +152,26 @@ def augment_preview(
         save_picture(path, sheet)
     else:
         path = _save_numbered(Path("runs") / "augment-preview", layout.root.resolve().name, sheet)
-    objects = sum(len(sample.boxes) for sample in samples)
-    return AugmentPreview(path, count, objects, split, config.imgsz, epoch, seed, view.settings, len(images.left_out))
+    return AugmentPreview(
+        picture=path,
+        samples=count,
+        objects=sum(len(sample.boxes) for sample in samples),
+        split=split,
+        image_size=config.imgsz,
+        epoch=epoch,
+        seed=seed,
+        settings=view.settings,
+        left_out=len(images.left_out),
+        has_maps=task == "segment",
+    )
+
+
+def _require_one_picture(count: int, size: int) -> None:
+    """Raises UsageError where so many samples of `size` pixels a side are too much for a sheet."""
+    if count > MOST_TILES:
+        raise UsageError(f"count must be at most {MOST_TILES} for one picture, got {count}; use {MOST_TILES}")
+    if count > (most := MOST_PIXELS // size**2):
+        raise UsageError(f"count must be at most {most} at {size} px, got {count}; use {most} or a smaller imgsz")
 
 
 def _usual_model(images: AnnotatedImages) -> str:

@@ -14,9 +14,8 @@ from visionkit.api.training_samples import augment_settings
 from visionkit.choices import Choices
 from visionkit.data.collate import collate
 from visionkit.data.dataset import DetectionDataset
-from visionkit.data.growth import STRIDE
 from visionkit.data.tiles import TiledDataset
-from visionkit.data.views import EvaluationView
+from visionkit.data.views import EvaluationView, multi_scale_bounds
 from visionkit.engine.batch_size import LEAST, Fit, largest_batch, two_steps
 from visionkit.engine.distributed import TorchProcesses
 from visionkit.engine.train import TrainingState
@@ -80,12 +79,16 @@ def fitting_batch(run: Prepared, most: int) -> Fit:
 def _worst_batches(run: Prepared) -> Callable[[int], Batch]:
     """Batches of so many times the image that asks for most, in the largest square that training draws, with as many
     objects as a mosaic or a mixture of its like could have."""
-    augment = augment_settings(run.config)
-    size = max(STRIDE, int(run.config.imgsz * (1 + augment.multi_scale)) // STRIDE * STRIDE)
+    augment, size = augment_settings(run.config), _largest_side(run)
     sample, frame = EvaluationView(run.train_data, size).render(_worst_index(run), size)
     images = (4 if augment.mosaic else 1) * (2 if augment.mixup else 1)
     sample = sample.with_objects(np.tile(np.arange(len(sample.labels)), images))
     return lambda count: collate([(sample, frame)] * count)
+
+
+def _largest_side(run: Prepared) -> int:
+    """Of the squares that training draws, in pixels."""
+    return multi_scale_bounds(run.config.imgsz, augment_settings(run.config).multi_scale)[1]
 
 
 def _worst_index(run: Prepared) -> int:
@@ -105,9 +108,9 @@ def _most_objects(data: DetectionDataset) -> int:
 
 
 def _worst(run: Prepared) -> str:
-    data = run.train_data
+    data, size = run.train_data, _largest_side(run)
     if not isinstance(data, DetectionDataset):
-        return f"at {run.config.imgsz} px"
+        return f"at {size} px"
     worst = _worst_index(run)
     count = int(np.count_nonzero(data.objects()[0] == worst))
-    return f"the image with most objects, {data.path(worst).name} with {count}, at {run.config.imgsz} px"
+    return f"the image with most objects, {data.path(worst).name} with {count}, at {size} px"

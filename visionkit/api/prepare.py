@@ -20,6 +20,7 @@ from visionkit.api.kept_classes import KeptClasses, keep_classes
 from visionkit.api.starting_weights import adopted_settings, starting_weights
 from visionkit.api.strategy import settle_by_advice, settle_freeze, settle_weights
 from visionkit.api.task_data import TaskDataset, proposals_file, task_images, task_layout, task_of, training_dataset
+from visionkit.api.training_samples import augment_settings
 from visionkit.api.waived import waives_errors, with_codes
 from visionkit.backbone_transfer import BackboneTransfer, BackboneWeights, transfer_backbone
 from visionkit.build import LoadedModel, build_model
@@ -29,10 +30,11 @@ from visionkit.counted import counted
 from visionkit.data.augment_values import in_words
 from visionkit.data.dataset import DetectionDataset
 from visionkit.data.loader import BatchPlan
+from visionkit.data.memory import processes_here
 from visionkit.data.semantic import median_frequency_weights
 from visionkit.data.tiles import TiledDataset
-from visionkit.engine.device import choose_device, has_bf16, use_threads
-from visionkit.engine.distributed import TorchProcesses, processes_here
+from visionkit.engine.device import choose_device, has_bf16, own_threads, use_threads
+from visionkit.engine.distributed import TorchProcesses
 from visionkit.engine.events import Listener
 from visionkit.engine.tensorboard import summary_writer
 from visionkit.engine.train import TrainingState
@@ -155,10 +157,7 @@ def open_run(
     if config.workers is None:
         # A process that has one core to itself reads its images between steps, sooner than another would in its way.
         choices.say({"workers": max(int(here == 1), min(8, cores // here - 1))}, "auto")
-    if here > 1 and device.type == "cpu":
-        use_threads(max(1, (config.threads or cores) // here))
-    else:
-        use_threads(config.threads)
+    use_threads(own_threads(config.threads, device, here))
     if not config.threads:
         choices.say({"threads": here * torch.get_num_threads()}, "auto")
     return Opened(choices.config(), device, layout, train_images, val_images, source)
@@ -301,13 +300,12 @@ def say_plan(run: Prepared, say: Say) -> None:
     config, device = run.config, run.device
     settings = config.train
     half = "bf16" if settings.amp and has_bf16(device) else "fp32"
-    augment = config.augment if isinstance(config.augment, str) else in_words(config.augment)
     say(f"Training data: {run.train_data.cache_words}")
     say(
         f"Training {config.architecture} at {config.imgsz} px on {device} ({half}): "
         f"{counted(settings.epochs, 'epoch')} of {counted(len(run.train_data), _picture(run))} in batches of "
-        f"{settings.batch * settings.accumulate}, {settings.optimizer}, lr {settings.lr:g}, augment {augment}, "
-        f"seed {settings.seed}"
+        f"{settings.batch * settings.accumulate}, {settings.optimizer}, lr {settings.lr:g}, "
+        f"augment {in_words(augment_settings(config))}, seed {settings.seed}"
     )
 
 

@@ -51,15 +51,20 @@ def training_dataset(
         UsageError: as `DetectionDataset`, or a tile is too small.
     """
     training_tiling(recipe)
+    require_fitting_augment(recipe)
+    if says_masks(recipe):
+        return in_tiles(recipe, DetectionDataset(images, cache, masks=True))
+    data = task_dataset(recipe, images, cache, proposals)
+    return in_tiles(recipe, data) if isinstance(data, DetectionDataset | SemanticDataset) else data
+
+
+def require_fitting_augment(recipe: Recipe) -> None:
+    """Raises ConfigError where the augmentation would lose what a recipe's model learns from."""
     pasting = isinstance(recipe.augment, AugmentSettings) and recipe.augment.copy_paste
     if pasting and says_masks(recipe):
         raise ConfigError(f"augment.copy_paste goes by boxes, model {recipe.model} learns masks; leave it at 0")
     if pasting and wants_proposals(recipe):
         raise ConfigError(f"augment.copy_paste puts objects where model {recipe.model} has no proposals; leave it at 0")
-    if says_masks(recipe):
-        return in_tiles(recipe, DetectionDataset(images, cache, masks=True))
-    data = task_dataset(recipe, images, cache, proposals)
-    return in_tiles(recipe, data) if isinstance(data, DetectionDataset | SemanticDataset) else data
 
 
 def wants_proposals(recipe: Recipe) -> bool:

@@ -31,8 +31,7 @@ from visionkit.engine.throughput import (
     time_steps,
 )
 from visionkit.engine.train import TrainingState
-from visionkit.errors import UsageError
-from visionkit.formats.records import AnnotatedImages
+from visionkit.errors import DataError, UsageError
 from visionkit.nn.thaw import thaw
 
 # Shares of the time asked for, and bounds in seconds: long enough to average over images and over the machine's moods.
@@ -191,12 +190,16 @@ def _measure(
 
     shown = round(EVALUATION_SHARE * 60 * config.minutes * batch / steps.batch)
     some = run.val_images.spread(max(batch, shown))
+    try:
+        evaluate = parts.evaluation(some)
+    except DataError:  # as in `_few_in_memory`
+        some, evaluate = run.val_images, parts.evaluation(run.val_images)
     own_ends = time_epoch_ends(
         TrainingState.begin(model, config.train, parts.plan.steps_per_epoch),
         parts.batches,
         config.train,
         device=device,
-        evaluate=parts.evaluation(some),
+        evaluate=evaluate,
         save_state=parts.save_state,
         save_epoch=parts.save_epoch,
         clock=clock,
@@ -214,11 +217,14 @@ def _measure(
 
 def _few_in_memory(run: Prepared, clock: Callable[[], float]) -> tuple[Prepared, float]:
     """The run with few of its training images, all of them decoded already, and the seconds that each took; the run as
-    it is and 0 where images are not cached or are few themselves."""
+    it is and 0 where images are not cached or are few themselves, or these few have nothing to learn from."""
     if not run.train_data.is_cached or len(run.train_images.images) <= FEW_IMAGES:
         return run, 0.0
     images = run.train_images.spread(FEW_IMAGES)
-    data = training_dataset(run.config, images, "auto", proposals_file(run.config, "train"))
+    try:
+        data = training_dataset(run.config, images, "auto", proposals_file(run.config, "train"))
+    except DataError:  # where few of all images have an object, or a mask, it may be none of these
+        return run, 0.0
     began = clock()
     for index in range(len(data)):
         data.read(index)

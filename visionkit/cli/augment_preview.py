@@ -11,6 +11,7 @@ import typer
 from visionkit.cli.left_out import LeftOut
 from visionkit.cli.options import AUGMENT_HELP, Debug, ImageSize, Json, SkipBad
 from visionkit.cli.progress import say
+from visionkit.counted import counted
 from visionkit.errors import UsageError
 
 
@@ -59,6 +60,6 @@ def augment_preview(
         typer.echo(json.dumps(preview.to_json()))
     else:
         typer.echo(f"Augmentation {in_words(preview.settings)}: {all_in_words(preview.settings)}")
-        samples = "1 sample" if preview.samples == 1 else f"{preview.samples} samples"
-        typer.echo(f"{samples} at {preview.image_size} px with {preview.objects} objects: {preview.picture}")
+        what = "maps" if preview.has_maps else counted(preview.objects, "object")
+        typer.echo(f"{counted(preview.samples, 'sample')} at {preview.image_size} px with {what}: {preview.picture}")
     left_out.finish()

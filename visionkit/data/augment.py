@@ -34,7 +34,7 @@ class AugmentSettings:
         mosaic: probability that a sample becomes one of four images put together.
         mosaic_scale: smallest and largest scale of a mosaic's tiles, above 0 up to 4; at 1 an image fits the square.
         mosaic_epochs: mosaics and mixtures are made in this many first epochs, 0 or more; training had better end on
-            true pictures.
+            true pictures. Objects are pasted in all epochs.
         mixup: probability that a sample is mixed with a second one, as see-through pictures are.
         copy_paste: probability that objects of a second sample are pasted on.
         flip_left_right: probability.
@@ -55,7 +55,7 @@ class AugmentSettings:
         multi_scale: each batch has a size of its own, drawn from the multiples of 32 pixels that lie in
             [1 - multi_scale, 1 + multi_scale] image sizes; up to 0.5.
         min_visible: an object of which a crop, affine map, mosaic or pasted object leaves a smaller share of its area
-            is dropped.
+            is dropped; an ignored region stays while any of it shows.
 
     Raises:
         ConfigError: a value is out of its bounds.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from visionkit.counted import counted
 from visionkit.data.geometry import halve
-from visionkit.data.memory import available_memory
+from visionkit.data.memory import available_memory, processes_here
 from visionkit.errors import UsageError
 
 CacheName = Literal["auto", "ram", "off"]
@@ -41,13 +41,22 @@ class CacheChoice(NamedTuple):
     words: str
 
 
-def cache_choice(name: str, sizes: NDArray[np.integer], available: int | None = None) -> CacheChoice:
+def cache_choice(
+    name: str,
+    sizes: NDArray[np.integer],
+    available: int | None = None,
+    *,
+    maps: bool = False,
+    processes: int | None = None,
+) -> CacheChoice:
     """Decide whether images are kept decoded.
 
     Args:
         name: `ram`, `off`, or `auto`: where they take no more than a quarter of the memory that is available.
         sizes: [N, 2] width and height in pixels.
         available: bytes of memory; None asks the system.
+        maps: whether a map of each image, a byte a pixel, is kept with it.
+        processes: that share the memory, each with a cache of its own; None: those that torchrun started here.
 
     Raises:
         UsageError: an unknown name, or `ram` for more than there is.
@@ -60,19 +69,21 @@ def cache_choice(name: str, sizes: NDArray[np.integer], available: int | None = 
     if name == "off":
         return CacheChoice(False, "images not cached")
     available = available_memory() if available is None else available
-    needed = int(_starts(sizes)[-1])
+    processes = processes_here() if processes is None else processes
+    own = int(_starts(sizes)[-1]) + (int(_starts(sizes, channels=1, levels=1)[-1]) if maps else 0)
+    needed, size = processes * own, _gigabytes(own) + (f" in each of {processes} processes" if processes > 1 else "")
     if name == "ram" and needed > available:
         raise UsageError(
-            f"cache ram needs {_gigabytes(needed)} for {counted(len(sizes), 'decoded image')}, "
+            f"cache ram needs {size} for {counted(len(sizes), 'decoded image')}, "
             f"{_gigabytes(available)} of memory are available; use --cache auto or off"
         )
     if name == "auto" and needed > available // SHARE:
         return CacheChoice(
             False,
-            f"images not cached: decoded they take {_gigabytes(needed)}, more than a quarter of the "
+            f"images not cached: decoded they take {size}, more than a quarter of the "
             f"{_gigabytes(available)} of memory available",
         )
-    words = f"{counted(len(sizes), 'image')} cached in RAM, {_gigabytes(needed)}"
+    words = f"{counted(len(sizes), 'image')}{' and their maps' * maps} cached in RAM, {size}"
     if sys.platform != "linux":  # where `training_loader` spawns its workers
         words += ", for this process; workers, which are spawned here, read files"
     return CacheChoice(True, words)

@@ -1,7 +1,7 @@
 """Copy-paste: objects of one image put into another, and what they cover there taken out of the truth.
 
-What is pasted is the window of a box: an object with the surroundings that its box holds. Masks would lose what a
-window covers, and what is pasted has no proposals, so samples that have either are not for this.
+What is pasted is the window of a box: an object with the surroundings that its box holds. Masks and maps would lose
+what a window covers, and what is pasted has no proposals, so samples that have any of these are not for this.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ def copy_paste(sample: Sample, donor: Sample, generator: np.random.Generator, *,
     """
     assert sample.outlines is None
     assert sample.proposals is None
+    assert sample.semantic is None
     pastes = _draw_pastes(sample, donor, generator)
     if not pastes:
         return sample

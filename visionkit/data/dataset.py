@@ -37,6 +37,7 @@ class DetectionDataset:
             ignored, has none.
         proposals: by image id, f64 [N, 4] x y w h in pixels, where samples are to have them; an image that is not among
             them has none.
+        maps: whether someone keeps a map of each image where this keeps the image: it takes memory too.
 
     Attributes:
         cache_words: what was decided about the cache, for people.
@@ -55,6 +56,7 @@ class DetectionDataset:
         *,
         masks: bool = False,
         proposals: Proposals | None = None,
+        maps: bool = False,
     ) -> None:
         images = annotated.images
         if not images:
@@ -86,7 +88,7 @@ class DetectionDataset:
             limits = np.repeat(self.sizes, self.proposal_counts, axis=0)
             self._region_offsets = np.cumsum([0, *self.proposal_counts], dtype=np.int64)
             self._regions = _clipped(_corners(np.concatenate(by_image)), limits)
-        self._cache, self.cache_words = _opened_cache(cache, self.sizes)
+        self._cache, self.cache_words = _opened_cache(cache, self.sizes, maps)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": None}
@@ -173,9 +175,9 @@ def _outlines(annotated: AnnotatedImages) -> tuple[NDArray[np.float32], NDArray[
     return outlines.edges, np.cumsum([0, *map(len, edges)], dtype=np.int64)
 
 
-def _opened_cache(name: CacheName, sizes: NDArray[np.int32]) -> tuple[ImageCache | None, str]:
+def _opened_cache(name: CacheName, sizes: NDArray[np.int32], maps: bool) -> tuple[ImageCache | None, str]:
     """The cache, or None; and words about it."""
-    choice = cache_choice(name, sizes)
+    choice = cache_choice(name, sizes, maps=maps)
     if not choice.use:
         return None, choice.words
     try:

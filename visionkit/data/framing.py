@@ -210,7 +210,7 @@ def framed(
     """Mirror, cut to `window`, fit into the square and move there; all in one step. The rest of the square is grey.
 
     Boxes become the boxes around their moved corners, cut to the square; objects of which less than `min_visible` of
-    the area is left are dropped, and where there is a motion those under `MIN_SIDE`.
+    the area is left are dropped, and where there is a motion those under `MIN_SIDE`; see `visible_objects`.
     """
     height, width = sample.image.shape[:2]
     left, top, right, bottom = window or (0, 0, width, height)

@@ -42,7 +42,7 @@ class Span:
         return factor, self.at - self.start * factor
 
     def of_blocks(self, size: int) -> Span:
-        """With both ends moved down to multiples of `size`, of which at least two fit in."""
+        """With both ends moved down to multiples of `size`, which is no more than the length."""
         start, stop = (end - end % size for end in (self.start, self.start + self.length))
         return replace(self, start=start, length=stop - start)
 
@@ -149,19 +149,25 @@ def moved_boxes(
 
 
 def visible_objects(
-    boxes: NDArray[np.float32], bounds: NDArray[np.float32], min_visible: float, min_side: float = MIN_SIDE
+    boxes: NDArray[np.float32],
+    bounds: NDArray[np.float32],
+    min_visible: float,
+    min_side: float = MIN_SIDE,
+    ignore: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Boxes [N, 4] cut to `bounds` ([4], or one an object [N, 4]), and which of them are to be kept, bool [N].
 
     Dropped are objects of which less than a share `min_visible` of the area is left, those narrower or lower than
-    `min_side` pixels, and empty ones.
+    `min_side` pixels, and empty ones. Of `ignore` [N] regions only the empty ones are: what still shows in the others
+    is as unlabelled as before, and would be background.
     """
     low, high = bounds[..., None, :2], bounds[..., None, 2:]
     clipped = np.minimum(np.maximum(boxes.reshape(-1, 2, 2), low), high).reshape(-1, 4)
     width, height = clipped[:, 2] - clipped[:, 0], clipped[:, 3] - clipped[:, 1]
     full = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     smallest = np.minimum(width, height)
-    return clipped, (smallest > 0) & (smallest >= min_side) & (width * height >= min_visible * full)
+    enough = (smallest >= min_side) & (width * height >= min_visible * full)
+    return clipped, (smallest > 0) & (enough if ignore is None else enough | ignore)
 
 
 def with_visible_objects(sample: Sample, min_visible: float, min_side: float = MIN_SIDE) -> Sample:
@@ -169,7 +175,7 @@ def with_visible_objects(sample: Sample, min_visible: float, min_side: float = M
     what is left in the image."""
     height, width = sample.image.shape[:2]
     bounds = np.array([0, 0, width, height], np.float32)
-    boxes, keep = visible_objects(sample.boxes, bounds, min_visible, min_side)
+    boxes, keep = visible_objects(sample.boxes, bounds, min_visible, min_side, sample.ignore)
     proposals = None if sample.proposals is None else visible_regions(sample.proposals, bounds)
     return replace(sample, boxes=boxes, proposals=proposals).with_objects(keep)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 UNKNOWN = 2 * 10**9
@@ -26,6 +26,12 @@ def available_memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cg
         except (AttributeError, ValueError, OSError):  # Windows has no sysconf, others not these names
             return UNKNOWN
     return max(0, min([1024 * machine, *_left_by_groups(proc, cgroup)]))
+
+
+def processes_here(environment: Mapping[str, str] = os.environ) -> int:
+    """How many processes of a run share this machine and its memory: those that torchrun started on it; 1 where it
+    started none."""
+    return int(environment.get("LOCAL_WORLD_SIZE") or 1)
 
 
 def reset_peak_memory(proc: Path = Path("/proc")) -> bool:

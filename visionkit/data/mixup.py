@@ -33,6 +33,7 @@ def mixup(sample: Sample, other: Sample, generator: np.random.Generator) -> Samp
         The blend, the objects of both, those of `sample` first, and its image id.
     """
     assert sample.image.shape == other.image.shape
+    assert sample.semantic is None  # a pixel has one label
     share = FAINTEST + (1 - 2 * FAINTEST) * generator.beta(SHAPE, SHAPE)
     outlines = [part.outlines for part in (sample, other) if part.outlines is not None]
     regions = [part.proposals for part in (sample, other) if part.proposals is not None]

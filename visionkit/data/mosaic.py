@@ -38,7 +38,8 @@ def mosaic(
         samples: four; top left, top right, bottom left, bottom right.
         size: side of the canvas in pixels.
         scale: smallest and largest factor; at 1 the whole image would fit the canvas.
-        min_visible: objects of which a smaller share of the area shows are dropped, as are those under `MIN_SIDE`.
+        min_visible: objects of which a smaller share of the area shows are dropped, as are those under `MIN_SIDE`;
+            ignored regions stay while any of them shows.
         mirrored: by tile, whether it is mirrored left-right and up-down.
         out: u8 [size, size, 3], the canvas; None makes one.
 
@@ -73,12 +74,13 @@ def mosaic(
     tile_of = np.repeat(np.arange(4), [len(s.labels) for s in samples])
     by_object = np.array(maps, np.float32)[tile_of]
     boxes = moved_boxes(np.concatenate([s.boxes for s in samples]), by_object[:, :, 0], by_object[:, :, 1])
-    boxes, keep = visible_objects(boxes, np.array(bounds, np.float32)[tile_of], min_visible)
+    ignore = np.concatenate([s.ignore for s in samples])
+    boxes, keep = visible_objects(boxes, np.array(bounds, np.float32)[tile_of], min_visible, ignore=ignore)
     return Sample(
         canvas,
         boxes=boxes[keep],
         labels=np.concatenate([s.labels for s in samples])[keep],
-        ignore=np.concatenate([s.ignore for s in samples])[keep],
+        ignore=ignore[keep],
         image_id=samples[0].image_id,
         semantic=labels,
         # What of an outline lies in another tile is not in the object's box, and so not in its mask.

@@ -42,7 +42,7 @@ class SemanticDataset:
     """
 
     def __init__(self, annotated: AnnotatedImages, cache: CacheName = "off") -> None:
-        self.images = DetectionDataset(annotated, cache)
+        self.images = DetectionDataset(annotated, cache, maps=True)
         self._records = annotated.images
         self._maps = _opened_map_cache(self.images.sizes) if self.images.is_cached else None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from visionkit.classes import ClassTable
+from visionkit.counted import counted
 from visionkit.data.dataset import DetectionDataset
 from visionkit.data.framing import Window
 from visionkit.data.geometry import with_visible_objects
@@ -58,7 +59,8 @@ class TiledDataset:
     @property
     def cache_words(self) -> str:
         tiles = self._windows.any(1)
-        return f"{self.images.cache_words}; {tiles.sum()} tiles of {len(np.unique(self._image[tiles]))} large images"
+        large = len(np.unique(self._image[tiles]))
+        return f"{self.images.cache_words}; {counted(int(tiles.sum()), 'tile')} of {counted(large, 'large image')}"
 
     def path(self, index: int) -> Path:
         """Where the image lies that sample `index` is of."""
@@ -79,7 +81,8 @@ def cut_out(sample: Sample, window: Window, min_visible: float) -> Sample:
     """A window of a sample as a sample; pixels and map are views.
 
     Args:
-        min_visible: objects of which a smaller share of the area shows are left out.
+        min_visible: objects of which a smaller share of the area shows are left out; ignored regions stay while any
+            of them shows.
     """
     left, top, right, bottom = window
     part = slice(top, bottom), slice(left, right)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -64,8 +65,7 @@ class TrainingView:
         spread = self.settings.multi_scale
         if not spread:
             return size
-        low = max(1, int(np.ceil(size * (1 - spread) / STRIDE)))
-        high = max(low, int(size * (1 + spread) / STRIDE))
+        low, high = (side // STRIDE for side in multi_scale_bounds(size, spread))
         # Four numbers: a key that no sample has.
         return STRIDE * int(keyed_generator(self.seed, epoch, batch, 0).integers(low, high + 1))
 
@@ -106,6 +106,18 @@ class TrainingView:
 
     def _another(self, size: int, generator: np.random.Generator, may_compose: bool) -> Sample:
         return self._placed(int(generator.integers(len(self.dataset))), size, generator, may_compose)[0]
+
+
+def multi_scale_bounds(size: int, spread: float) -> tuple[int, int]:
+    """The smallest and the largest side in pixels, multiples of `STRIDE`, that lie in [1 - spread, 1 + spread] sizes.
+
+    >>> multi_scale_bounds(320, 0.25)  # 240 to 400
+    (256, 384)
+    """
+    # Rounded, because 800 * (1 - 0.44) is a little more than 448, and 800 * (1 + 0.16) a little less than 928.
+    low, high = (round(size * (1 + way * spread) / STRIDE, 6) for way in (-1, 1))
+    smallest = max(1, math.ceil(low))
+    return STRIDE * smallest, STRIDE * max(smallest, math.floor(high))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from visionkit.data.memory import available_memory, peak_memory, reset_peak_memory
-from visionkit.engine.distributed import processes_here
+from visionkit.data.memory import available_memory, peak_memory, processes_here, reset_peak_memory
 from visionkit.engine.events import Event, StepDone
 from visionkit.engine.settings import TrainSettings
 from visionkit.engine.train import TrainingState, train

@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 import cv2
 import torch
 
-from visionkit.engine.distributed import local_rank, processes_here
+from visionkit.data.memory import processes_here
+from visionkit.engine.distributed import local_rank
 from visionkit.errors import UsageError
 
 _NUMBER = "(0|[1-9][0-9]{0,2})"
@@ -56,6 +57,24 @@ def _of_this_process(name: str, numbers: Sequence[int]) -> torch.device:
             f"{len(numbers)} -m visionkit finetune"
         )
     return torch.device("cuda", numbers[local_rank()])
+
+
+def own_threads(asked: int, device: torch.device, here: int) -> int:
+    """CPU threads for this process, 0 for torch's own choice: its share of those that all are to have, or, where it
+    calculates on the CPU, of the cores.
+
+    Args:
+        asked: threads of all processes together; 0 where no one said.
+        here: processes on this machine.
+
+    >>> own_threads(8, torch.device("cuda", 0), here=2)
+    4
+    """
+    if here == 1:
+        return asked
+    if not asked and device.type != "cpu":
+        return 0
+    return max(1, (asked or os.cpu_count() or 1) // here)
 
 
 def use_threads(count: int) -> None:

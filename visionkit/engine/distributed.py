@@ -130,11 +130,6 @@ def local_rank(environment: Mapping[str, str] = os.environ) -> int:
     return int(environment.get("LOCAL_RANK") or 0)
 
 
-def processes_here(environment: Mapping[str, str] = os.environ) -> int:
-    """How many processes torchrun started on this machine; 1 where it started none."""
-    return int(environment.get("LOCAL_WORLD_SIZE") or 1)
-
-
 def restarts(environment: Mapping[str, str] = os.environ) -> int:
     """How often torchrun has started these processes anew."""
     return int(environment.get("TORCHELASTIC_RESTART_COUNT") or 0)

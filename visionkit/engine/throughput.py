@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -29,6 +30,9 @@ TRIAL_LR = 1e-3
 # What evaluations may take of a run's time, and how many of them make a curve.
 EVALUATIONS_SHARE = 0.1
 MOST_EVALUATIONS = 50
+
+# Where a run spreads its evaluations itself it has no fewer than so many, or one an epoch.
+FEWEST_OWN = 50
 
 _NEVER_BUT_LAST = 10**9
 
@@ -65,18 +69,25 @@ class RunCost:
 def epochs_within(seconds: float, cost: RunCost, settings: TrainSettings, batches_per_epoch: int) -> int:
     """The most epochs, evaluations as `settings` spread them included, that take at most `seconds`; 0 if one does not.
 
-    Tried from the top, because the time of a run does not grow with each epoch: 99 epochs mean 99 evaluations, and 100
-    mean 50.
+    The time of a run does not grow with each epoch: 99 epochs mean 99 evaluations, and 100 mean 50. So the most that
+    could fit with the fewest evaluations is found by halving, for that time does grow, and from there on down each
+    number is tried.
 
     >>> epochs_within(26, RunCost(1, 0.5, 0.1, 2), TrainSettings(evaluate_every=5), 4)
     10
     """
-    epochs = 1
-    while cost.effort(epochs) * batches_per_epoch * cost.batch + epochs * cost.epoch <= seconds:
-        epochs *= 2
-    while epochs > 0:
-        if cost.of_run(settings.model_copy(update={"epochs": epochs}), batches_per_epoch) <= seconds:
-            break
+
+    def least(epochs: int) -> float:
+        evaluations = -(-epochs // settings.evaluate_every) if settings.evaluate_every else min(epochs, FEWEST_OWN)
+        learning = cost.effort(epochs) * batches_per_epoch * cost.batch
+        return cost.start + learning + epochs * cost.epoch + evaluations * cost.evaluation
+
+    too_many = 1
+    while least(too_many) <= seconds:
+        too_many *= 2
+    # The last number for which it is at most `seconds`: where "is more" begins, less one.
+    epochs = bisect_right(range(too_many), False, key=lambda number: number > 0 and least(number) > seconds) - 1
+    while epochs > 0 and cost.of_run(settings.model_copy(update={"epochs": epochs}), batches_per_epoch) > seconds:
         epochs -= 1
     return epochs
 

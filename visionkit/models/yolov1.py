@@ -171,6 +171,7 @@ class YoloV1(nn.Module):
     Args:
         backbone: publishes `levels` and `units`; its forward returns one map a level.
         classes: K, number of classes.
+        boxes: B, boxes a cell.
 
     `forward`, `loss` and `predict` are the three verbs of every model; none depends on `self.training`.
     """
@@ -180,13 +181,15 @@ class YoloV1(nn.Module):
     wants_proposals: ClassVar[bool] = False
     weighs_classes: ClassVar[bool] = False
 
-    def __init__(self, backbone: nn.Module, classes: int, *, weights: LossWeights | None = None) -> None:
+    def __init__(
+        self, backbone: nn.Module, classes: int, *, boxes: int = BOXES_A_CELL, weights: LossWeights | None = None
+    ) -> None:
         super().__init__()
         levels = levels_of(backbone)
         require_strides("yolov1", levels, (32,))
         self.normalize = Normalize()
         self.backbone = backbone
-        self.head = YoloV1Head(levels[-1], classes)
+        self.head = YoloV1Head(levels[-1], classes, boxes=boxes)
         self.classes = classes
         self.weights = weights or LossWeights()
 
