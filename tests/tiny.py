@@ -83,3 +83,13 @@ def tiny_settings(epochs: int = 2, **others: Any) -> dict[str, Any]:
 def tiny_flags(epochs: int = 2, **others: Any) -> list[str]:
     """The same for the command line."""
     return [f"--{name}={value}" for name, value in tiny_settings(epochs, **others).items()]
+
+
+def learnt_in_tiles(weights: Path, path: Path, tile: int = 48, overlap: float = 0.25) -> Path:
+    """A copy of a model's file that says its model learnt from tiles: two of 48 px lie along a side of 64 px."""
+    from visionkit.build import load_model, save_model
+
+    loaded = load_model(weights)
+    recipe = loaded.recipe.model_copy(update={"tile": tile, "overlap": overlap})
+    save_model(path, loaded.model, loaded.classes, recipe, loaded.scores)
+    return path

@@ -19,6 +19,7 @@ from visionkit.cli.benchmark import benchmark_table
 from visionkit.errors import DataError, UsageError
 from visionkit.imaging.reader import read_image
 from visionkit.predict.backend import RawDetections
+from visionkit.predict.tiling import Tiling
 
 
 class Slow:
@@ -65,6 +66,17 @@ def test_given_pictures_take_turns(tmp_path: Path) -> None:
     (tmp_path / "3.png").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"3\.png"):
         visionkit.benchmark(visionkit.Detector(Slow()), [tmp_path], images=4, warm_up=0)
+
+
+def test_a_model_that_learnt_from_tiles_is_measured_in_them(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "wide.png"), np.zeros((64, 96, 3), np.uint8))
+    backend = Slow()
+    detector = visionkit.Detector(backend, tiling=Tiling(64, 0.0))
+    measured = visionkit.benchmark(detector, [tmp_path], images=2, warm_up=0)
+    # Two tiles, and the whole image.
+    assert backend.batches == [1] * 6
+    assert measured.milliseconds["model"].median >= 15
+    assert benchmark_table(measured).startswith("slow at 64 px in tiles of 64 px, Python with ")
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,24 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from masks import write_masks
 from sure_models import CLASSES, pictures, sure_model
-from tiny import TinyRun
+from tiny import TinyRun, learnt_in_tiles
 
 import visionkit
 from visionkit.api import export as job
+from visionkit.api.export_comparison import comparison
 from visionkit.build import load_model, save_calibrated, save_model
 from visionkit.errors import UsageError, VisionkitError
 from visionkit.exporting.onnx_file import write_onnx
+from visionkit.imaging.letterbox import letterbox
 from visionkit.metrics.classification import ClassificationScores
 from visionkit.metrics.mean_iou import SegmentationScores
+from visionkit.predict.graph import GraphCard
+from visionkit.predict.tiling import Tiling
 from visionkit.predict.writers import save_picture
 from visionkit.score_map import ScoreMap, score_map_of
 
@@ -95,6 +100,42 @@ def test_without_data_it_is_compared_on_pictures_and_says_which(weights: Path, t
     assert 0 < rendered.certificate.facts["least_score"] < 0.05
     assert rendered.certificate.facts["detections_of_model"] > 0
     assert "No --data or --images given: comparing on pictures that visionkit renders, which are not real" in lines
+
+
+@ONNX
+@pytest.mark.usefixtures("quick")
+def test_a_model_that_learnt_from_tiles_is_compared_in_them(
+    weights: Path, exported: job.Exported, tiny_data: Path, tmp_path: Path
+) -> None:
+    tiled = learnt_in_tiles(weights, tmp_path / "tiled.safetensors")
+    said = visionkit.export(tiled, data=tiny_data, threads=1).certificate
+    in_tiles, whole = (
+        visionkit.evaluate(tiled, tiny_data, tile=tile, amp=False, threads=1, workers=0).AP for tile in (None, 0)
+    )
+    assert said.metrics["AP"] == (pytest.approx(in_tiles, abs=1e-6), pytest.approx(in_tiles, abs=1e-6))
+    assert said.metrics["AP"][0] != pytest.approx(whole, abs=1e-6)
+    assert said.on == "the val split of data, the larger ones in tiles of 48 px, as trained"
+    assert (said.images, said.passed) == (4, True)
+    # What a look finds must have its counterpart, whether or not it gives way when the looks are put together.
+    assert said.facts["matched"] > 2 * exported.certificate.facts["matched"]
+    card = json.dumps(job.card_of(load_model(tiled)))
+    assert GraphCard.read(card, tiled).tiling == Tiling(48, 0.25)
+
+
+def test_eight_bits_are_measured_on_one_look_at_each_image(tiny_run: TinyRun, tmp_path: Path) -> None:
+    images = pictures(7, 64, 64)
+    for number, image in enumerate(images):
+        save_picture(tmp_path / f"{number}.png", image)
+    loaded = load_model(tiny_run.result.best)
+    whole = comparison(loaded, None, tmp_path, tmp_path, lambda line: None)
+    np.testing.assert_array_equal(np.concatenate([*whole.measured()]), images[::2])
+    loaded = replace(loaded, recipe=loaded.recipe.model_copy(update={"tile": 48, "overlap": 0.25}))
+    tiled = comparison(loaded, None, tmp_path, tmp_path, lambda line: None)
+    # Of 64 x 64 px four tiles, and the image itself: the first four images show a tile each.
+    corners = ((0, 0), (0, 16), (16, 0), (16, 16))
+    parts = [image[y : y + 48, x : x + 48] for image, (y, x) in zip(images[::2], corners, strict=True)]
+    np.testing.assert_array_equal(next(tiled.measured()), [letterbox(part, 64)[0] for part in parts])
+    assert (tiled.count, sum(1 for _ in tiled.pictures())) == (3, 3)
 
 
 @ONNX

@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import TinyRun, tiny_settings
+import torch
+from tiny import TinyRun, learnt_in_tiles, tiny_settings
 
 import visionkit
-from visionkit.api.guard import Forgetting
-from visionkit.engine.events import Event, Saved
+from visionkit.api.guard import Forgetting, class_aps
+from visionkit.build import load_model
+from visionkit.choices import Choices
+from visionkit.engine.events import Event, ImagesDone, Saved
 from visionkit.errors import DataError, UsageError, VisionkitError
+from visionkit.formats.layout import find_layout, read_split
 
 GUARD = "annotations/val.json"
 
@@ -73,6 +77,20 @@ def test_before_and_after_are_what_evaluate_says(
     assert content == result.forgotten.to_json() == result.to_json()["forgotten"]
     assert content["data"] == str(tiny_data / GUARD)
     assert content["classes"]["red block"]["before"] == before["red block"].AP
+
+
+def test_weights_that_learnt_from_tiles_are_judged_in_them(tiny_run: TinyRun, tiny_data: Path, tmp_path: Path) -> None:
+    tiled = learnt_in_tiles(tiny_run.result.best, tmp_path / "tiled.safetensors")
+    truth, done = read_split(find_layout(tiny_data), "val"), list[Event]()
+    config = Choices().config()
+    found = class_aps(load_model(tiled), truth, config, torch.device("cpu"), done.append)
+    in_tiles, whole = (
+        visionkit.evaluate(tiled, tiny_data, tile=tile, device="cpu", threads=1).per_class  # type: ignore[union-attr]
+        for tile in (None, 0)
+    )
+    assert found == {name: scores.AP for name, scores in in_tiles.items()}
+    assert found != {name: scores.AP for name, scores in whole.items()}
+    assert done[-1] == ImagesDone("judging old classes", 4, 4)
 
 
 def test_without_keeping_them_old_classes_are_gone_and_the_table_says_so(

@@ -21,6 +21,7 @@ from visionkit.engine.events import Event, ImagesDone, Saved
 from visionkit.errors import UsageError, VisionkitError
 from visionkit.formats.layout import find_layout, read_split
 from visionkit.formats.records import AnnotatedImages
+from visionkit.predict.tiling import Tiling
 
 CPU = torch.device("cpu")
 
@@ -58,7 +59,7 @@ def seen(monkeypatch: pytest.MonkeyPatch, rows: list[tuple[int, int, list[float]
         asked.append(1)
         return [dict(zip(("image_id", "category_id", "bbox", "score"), row, strict=True)) for row in rows]
 
-    monkeypatch.setattr(kept_classes, "detect_batches", say)
+    monkeypatch.setattr(kept_classes, "rows_as_trained", say)
     return asked
 
 
@@ -160,6 +161,16 @@ def test_the_source_itself_is_asked_and_is_as_it_was_before(source: LoadedModel,
     assert (done[-1].what, done[-1].done, done[-1].total) == ("looking for old classes", 8, 8)
     assert all(torch.equal(tensor, before[name]) for name, tensor in source.model.state_dict().items())
     assert not source.model.training
+
+
+def test_a_source_that_learnt_from_tiles_looks_at_them(source: LoadedModel, azure: Path) -> None:
+    train = read_split(find_layout(azure), "train")
+    recipe = source.recipe.model_copy(update={"tile": 48, "overlap": 0.25})
+    looks: list[int] = []
+    source.model.register_forward_pre_hook(lambda model, inputs: looks.append(len(inputs[0])))
+    keep_classes(config_of(), replace(source, recipe=recipe), train, CPU, lambda line: None, lambda event: None)
+    grids = [Tiling(48, 0.25).grid(image.height, image.width) for image in train.images]
+    assert sum(looks) == sum(len(grid.views) for grid in grids if grid is not None) > 3 * len(train.images)
 
 
 def test_nothing_seen_is_a_table_alone(source: LoadedModel, azure: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def test_a_detector_in_tiles(tiny_run: TinyRun, tiny_data: Path, tmp_path: Path)
     assert (as_trained.boxes == told.boxes).all()
     assert as_trained.boxes.tolist() != whole_image.boxes.tolist()
     (explained,) = visionkit.load(run.best, device="cpu", exact=True, why=True).detect(picture, conf=0.001, why=True)
-    assert explained.boxes.tolist() == whole_image.boxes.tolist(), "why is told of one look at the whole"
+    assert explained.boxes == pytest.approx(as_trained.boxes, abs=1e-3)
 
 
 def test_a_segmenter_in_tiles(tmp_path: Path) -> None:

@@ -10,12 +10,15 @@ import cv2
 import numpy as np
 import pytest
 from command_line import CommandLine
-from tiny import TinyRun
+from tiny import TinyRun, learnt_in_tiles
 
 import visionkit
 from visionkit.api.why_objects import find_image, why_objects
 from visionkit.errors import UsageError
 from visionkit.formats.coco import read_coco
+from visionkit.predict.tiling import Tiling
+from visionkit.predict.why_drawing import draw_why
+from visionkit.predict.why_tables import objects_table, why_table
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +72,33 @@ def test_only_classes_that_were_asked_for(detector: visionkit.Detector, tiny_dat
         assert sum(result.why["counts"].values()) == 84
 
 
+@pytest.mark.parametrize("classes", [None, ["blue block"]])
+def test_in_tiles_what_is_kept_is_what_is_detected_too(
+    detector: visionkit.Detector, tiny_data: Path, classes: list[str] | None
+) -> None:
+    options = {"conf": 0.05, "max_det": 5, "tile": 48, "overlap": 0.25, "classes": classes}
+    plain = detector.detect(*images(tiny_data)[:4], **options)
+    explained = detector.detect(*images(tiny_data)[:4], **options, why=True)
+    fates = set()
+    for result, other in zip(explained, plain, strict=True):
+        np.testing.assert_array_equal(result.boxes, other.boxes)
+        line = result.to_json()
+        candidates = line["why"]["candidates"]
+        fates |= {one["fate"] for one in candidates}
+        told = [{key: one[key] for key in item} for one, item in zip(candidates, line["items"], strict=False)]
+        assert told == line["items"]
+        assert [one["fate"] for one in candidates].count("kept") == len(result) == line["why"]["counts"]["kept"]
+        for one in candidates:
+            assert classes is None or one["name"] in classes
+            assert "by" not in one or candidates[one["by"]]["name"] == one["name"]
+        # 84 points in each view, of the classes that are told.
+        assert sum(line["why"]["counts"].values()) == len(line["why"]["views"]) * 84 * (1 if classes else 2)
+        draw_why(cv2.imread(str(images(tiny_data)[0])), result)
+        why_table(result.why or {})
+    assert {"kept", "gave_way"} <= fates
+
+
 def test_what_cannot_be_explained(detector: visionkit.Detector, tiny_data: Path) -> None:
-    with pytest.raises(UsageError) as error:
-        detector.detect(tiny_data / "images", why=True, tile=32)
-    assert str(error.value) == (
-        "why is told of one look at a whole image, --tile asks for several; leave one of them out"
-    )
     elsewhere = visionkit.Detector(object(), "detect")  # type: ignore[arg-type]
     elsewhere.backend = type("Other", (), {"classes": detector.classes})()
     with pytest.raises(UsageError, match=r"why is told by models in PyTorch; name a \.safetensors file by --weights"):
@@ -143,6 +167,39 @@ def test_it_is_the_image_that_evaluation_sees(tiny_run: TinyRun, tiny_data: Path
         kept = [one for one in document["why"]["candidates"] if one["fate"] == "kept"]
         of_image = [row for row in rows if row["image_id"] == record.id]
         assert [one["score"] for one in kept] == pytest.approx([row["score"] for row in of_image], abs=1e-5)
+
+
+def test_a_model_that_learnt_from_tiles_is_explained_in_them(
+    tiny_run: TinyRun, tiny_data: Path, tmp_path: Path
+) -> None:
+    tiled, saved = learnt_in_tiles(tiny_run.result.best, tmp_path / "tiled.safetensors"), tmp_path / "predictions.json"
+    visionkit.evaluate(tiled, tiny_data, batch=1, threads=1, workers=0, device="cpu", save_predictions=saved)
+    record = read_coco(tiny_data / "annotations" / "val.json").images[0]
+    said: list[str] = []
+    options = {"conf": 0.001, "device": "cpu", "threads": 1}
+    document = why_objects(tiled, tiny_data, record.file_name, say=said.append, **options)
+    json.dumps(document, allow_nan=False)
+    assert "Tiles of 48 px, overlapping by 0.25, as trained" in said
+    grid = Tiling(48, 0.25).grid(record.height, record.width)
+    assert grid is not None
+    assert document["why"]["views"] == [list(window) for window in grid.views]
+    kept = [one for one in document["why"]["candidates"] if one["fate"] == "kept"]
+    rows = [row for row in json.loads(saved.read_text()) if row["image_id"] == record.id]
+    assert [one["score"] for one in kept] == pytest.approx([row["score"] for row in rows], abs=1e-5)
+    assert len(kept) == document["why"]["counts"]["kept"]
+    assert document["why"]["counts"]["gave_way"] > 0  # each object is seen in the whole image too
+    for one in document["why"]["candidates"]:
+        left, top, right, bottom = document["why"]["views"][one["view"]]
+        x1, y1, x2, y2 = one["bbox"]
+        assert left <= x1 <= x2 <= right
+        assert top <= y1 <= y2 <= bottom
+        assert "by" not in one or document["why"]["candidates"][one["by"]]["score"] > 0
+    found = [one for one in document["objects"] if one.get("step") == "found"]
+    assert found
+    assert all(one["candidate"] in [row["bbox"] for row in kept] for one in found)
+    assert all(tuple(one["view"]) in grid.views for one in document["objects"])
+    assert "views" not in why_objects(tiled, tiny_data, record.file_name, tile=0, **options)["why"]
+    assert any(line.strip().startswith("in the ") for line in objects_table(document).splitlines())
 
 
 def test_an_image_by_name_path_and_id(tiny_data: Path) -> None:

@@ -356,7 +356,8 @@ def test_what_evaluate_refuses_in_one_line(
         ([*of_model, "--imgsz", 100], "image size must be divisible by 32, got 100; use 128"),
         ([*of_model, "--batch", 0], "batch must be at least 1, got 0"),
         (["--weights", annotations, "--data", tiny_data], "is not a whole safetensors file"),
-        (["--weights", "model.onnx", "--data", tiny_data], "model.onnx is an exported graph, this is for models in"),
+        (["--weights", "model.onnx", "--data", tiny_data], "model.onnx is not a file, "),
+        (["--weights", "model.onnx", "--data", tiny_data, "--why", "a"], "model.onnx is an exported graph, this is"),
         (["--weights", state, "--data", tiny_data], "state.pt may be pickled, and what reads such a file can be"),
         (["--predictions", annotations, "--annotations", annotations], "is not a list, COCO results are a list"),
     ]  # fmt: skip

@@ -36,6 +36,11 @@ def test_a_sound_dataset(command_line: CommandLine, tiny_data: Path) -> None:
     assert finished.stderr.startswith("Data: COCO layout: train.json, val.json, test.json over images/")
 
 
+def test_the_folder_that_one_is_in_has_a_name(command_line: CommandLine, tiny_data: Path) -> None:
+    done = command_line("doctor", ".", folder=tiny_data)
+    assert f"           {tiny_data.name}: class " in done.stdout
+
+
 def test_what_it_prints(command_line: CommandLine, damaged: Path) -> None:
     finished = command_line("doctor", damaged)
     assert finished.code == 1

@@ -131,6 +131,11 @@ def test_what_is_refused_in_one_line(
             "there.safetensors exists and nothing is overwritten; give another --calibrate",
         ),
         ((*model, "--calibrate", tmp_path / "model.pt"), "--calibrate writes a weights file, got "),
+        (
+            (*model, "--save-predictions", there / "deeper" / "found.json"),
+            "there.safetensors is no folder, and what --save-predictions writes goes there; name another place",
+        ),
+        ((*model, "--pictures", there), "there.safetensors is no folder, and what --pictures writes goes there; name"),
         ((*predictions, "--calibrate", tmp_path / "a.safetensors"), "--calibrate has no meaning with --predictions"),
         ((*model, "--why", "x.png", "--referee"), "--referee has no meaning with --why, which is about one image"),
         ((*model, "--why", "x.png", "--errors"), "--errors has no meaning with --why, which is about one image"),

@@ -8,7 +8,7 @@ import pytest
 
 from visionkit.engine.numbered_folder import numbered_folder
 from visionkit.engine.run_folder import RunFolder
-from visionkit.errors import UsageError
+from visionkit.errors import UsageError, VisionkitError
 
 
 def test_an_empty_folder_is_free_and_so_is_none(tmp_path: Path) -> None:
@@ -39,6 +39,18 @@ def test_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing is overwritten; give another --out"):
         RunFolder.check_free(tmp_path / "run")
     assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_a_numbered_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "nowhere").symlink_to(tmp_path / "unplugged")
+    (tmp_path / "file").touch()
+    for name, reason in (("nowhere", "File exists"), ("file", "Not a directory")):
+        parent = tmp_path / name / "detect"
+        with pytest.raises(VisionkitError) as error:
+            numbered_folder(parent, "beans")
+        assert str(error.value) == (
+            f"{parent} cannot be written ({reason}), results are saved there; free space or choose another folder"
+        )
 
 
 def test_numbered_folders_take_the_first_free_number(tmp_path: Path) -> None:

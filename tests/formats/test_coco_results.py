@@ -160,3 +160,13 @@ def test_results_for_images_the_truth_lacks_are_refused() -> None:
     truth = read_coco(folder / "small_gt_dataset.json")
     with pytest.raises(DataError, match=r"has image_id .* image ids must be among those of"):
         read_results(folder / "small_dt_ignore_test.json", truth)
+
+
+def test_an_interrupted_file_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_results(tmp_path / "found.json", [detection()])
+    assert list(tmp_path.iterdir()) == []

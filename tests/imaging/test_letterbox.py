@@ -118,3 +118,14 @@ def test_drawn_on_a_given_square_it_is_the_same(width: int, height: int) -> None
     assert np.shares_memory(square, squares)
     assert frame == fresh_frame
     assert (squares[[0, 2]] == 7).all()
+
+
+def test_a_part_of_a_larger_image_has_its_pixels() -> None:
+    # 80 x 40 px in a square of 40: half as large, 10 px of padding above. It begins at (100, 7) of another image.
+    frame = Frame(80, 40, 0.5, 0.5, 0, 10)
+    placed = frame.at(100, 7)
+    boxes = np.array([[4, 14, 24, 24], [-4, 0, 44, 40]], np.float32)
+    assert placed.to_original(boxes).tolist() == [[108, 15, 148, 35], [100, 7, 180, 47]]
+    assert placed.to_plane(boxes).tolist() == [[108, 15, 148, 35], [92, -13, 188, 67]]
+    np.testing.assert_array_equal(placed.to_frame(placed.to_plane(boxes)), boxes)
+    assert frame == placed.at(0, 0)

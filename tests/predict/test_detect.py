@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from visionkit.classes import ClassTable
-from visionkit.errors import UsageError
-from visionkit.predict.backend import Backend, RawDetections
+from visionkit.errors import UsageError, VisionkitError
+from visionkit.predict.backend import Backend, RawClasses, RawDetections
 from visionkit.predict.detect import LoadedImage, detect_loaded, read_images
 
 
@@ -192,3 +192,13 @@ def test_memory_stays_flat_over_2000_images(tmp_path):
     assert images == 2_000
     assert growth < 4_000_000
     assert len(list((tmp_path / "out").glob("*.png"))) == 2_000
+
+
+def test_a_classifier_whose_scores_are_no_numbers_is_named_and_no_result():
+    class Broken(ConstantBackend):
+        def run(self, images, *, score, iou, max_det):
+            return [RawClasses(np.array([np.nan, np.nan], np.float32), np.array([0, 1]))] * len(images)
+
+    image = LoadedImage("photo", np.zeros((64, 128, 3), np.uint8))
+    with pytest.raises(VisionkitError, match="the model says scores that are no numbers, its weights are broken; name"):
+        list(detect_loaded(Broken(), [image]))

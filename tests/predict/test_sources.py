@@ -57,6 +57,16 @@ def test_globs(folder):
     assert found("p/**/*.mov") == ["p/q/4.mov"]
 
 
+def test_folders_that_are_links(folder):
+    touch("p/1.jpg", "other/2.jpg")
+    Path("p/circle").symlink_to(folder / "p")
+    Path("p/above").symlink_to(folder)
+    Path("p/other").symlink_to(folder / "other")
+    assert found("p/**/*.jpg") == ["p/1.jpg", "p/other/2.jpg"]
+    # Named outright it is a folder as any other.
+    assert found("p/circle/*.jpg") == ["p/circle/1.jpg"]
+
+
 def test_an_image_named_twice_comes_once_at_its_first_place(folder):
     touch("p/a.jpg", "p/b.jpg")
     assert found("p/b.jpg", "p", "./p/../p/a.jpg", str(folder / "p" / "b.jpg")) == ["p/b.jpg", "p/a.jpg"]

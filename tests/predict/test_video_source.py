@@ -162,6 +162,8 @@ def test_what_is_no_file(tmp_path):
         next(read_video(tmp_path / "clip.mp4"))
     with pytest.raises(DataError, match="is a folder, pipe or device, a video must be a regular file; save it to one"):
         next(read_video(tmp_path))
+    with pytest.raises(DataError, match=r"cannot be read \(not a file name\); check the path"):
+        next(read_video(tmp_path / "a\0.mp4"))
 
 
 def test_a_name_that_begins_like_an_order_to_the_decoder(tmp_path, monkeypatch):

@@ -161,6 +161,22 @@ def test_where_no_video_can_be_written(folder, monkeypatch):
     assert list(folder.iterdir()) == []
 
 
+def test_a_video_that_is_interrupted_before_its_first_frame_leaves_nothing(folder, monkeypatch):
+    class Slow:
+        fourcc = cv2.VideoWriter.fourcc
+
+        def open(self, *arguments):
+            raise KeyboardInterrupt
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(cv2, "VideoWriter", Slow)
+    with pytest.raises(KeyboardInterrupt):
+        VideoFile(folder / "a.mp4", 25, (64, 48))
+    assert list(folder.iterdir()) == []
+
+
 def test_what_is_missing_of_a_closed_file_is_noticed(folder):
     """As after a full disk, of which OpenCV says nothing."""
     file = VideoFile(folder / "a.mp4", 25, (64, 48))

@@ -10,7 +10,8 @@ import pytest
 
 from visionkit.classes import ClassTable
 from visionkit.imaging.letterbox import Frame
-from visionkit.predict.why import RawWhy, why_document
+from visionkit.predict.merging import Found, merged_places
+from visionkit.predict.why import RawWhy, joined_why, why_document
 from visionkit.predict.why_words import (
     FATE_WORDS,
     STEP_WORDS,
@@ -136,6 +137,10 @@ RIVAL = {"bbox": [0, 0, 9, 9], "score": 0.91, "name": "dog", "iou": 0.738}
             {"step": "no_proposal", "iou": 0, "proposal": {"fate": "suppressed", "iou": 0.62}},
             "no proposal near it: the best anchor's box, IoU 0.62, was suppressed",
         ),
+        (
+            {"step": "gave_way", "iou": 0.9, "score": 0.6, "rival": {"name": "bus", "score": 0.7, "iou": 0.81}},
+            "its detection, 0.60, gave way to bus 0.70 of another view at IoU 0.81",
+        ),
         ({"step": "too_small", "iou": 0.6, "score": 0.8}, "next to nothing of it in the image, 0.80 at IoU 0.60"),
         ({"ignored": True}, "ignored: a crowd, or difficult"),
     ],
@@ -150,8 +155,8 @@ def test_every_step_and_every_fate_has_words() -> None:
     from visionkit.models.explanation import FATES
     from visionkit.models.lost_objects import Step
 
-    assert set(STEP_WORDS) == set(get_args(Step))
-    assert set(FATE_WORDS) == {*FATES, "in_padding"}
+    assert set(STEP_WORDS) == {*get_args(Step), "gave_way"}
+    assert set(FATE_WORDS) == {*FATES, "gave_way", "in_padding"}
 
 
 def test_sources_in_words() -> None:
@@ -183,3 +188,42 @@ def test_what_learns_an_object_in_words() -> None:
 
 def test_who_removed_a_box_in_words() -> None:
     assert suppressed_words({"iou": 0.834}, {"name": "bus", "score": 0.93}) == ("IoU 0.83 with bus 0.93", "IoU 0.83")
+
+
+def test_of_views_that_show_one_object_one_detection_stays_and_the_other_says_to_which_it_gave_way() -> None:
+    def document(name: str) -> dict[str, Any]:
+        kept = {"fate": "kept", "name": name}
+        return {
+            "settings": {"conf": 0.25},
+            "counts": {"kept": 1, "beyond_max_det": 0, "suppressed": 1, "below_conf": 8},
+            "candidates": [kept, {"fate": "suppressed", "name": f"not {name}", "by": 0, "iou": 0.9}],
+        }
+
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [30, 0, 40, 10]], np.float32)
+    found = Found(
+        boxes=boxes,
+        scores=np.array([0.8, 0.9, 0.7], np.float32),
+        labels=np.array([0, 0, 0]),
+        view=np.array([0, 1, 2]),
+        cut=np.zeros(3, bool),
+        windows=np.zeros((3, 4), np.float32),
+        plane=boxes,
+    )
+    documents, windows = [document(name) for name in "abc"], [(0, 0, 20, 20), (10, 0, 30, 20), (0, 0, 40, 20)]
+    told = joined_why(documents, windows, found, merged_places(found, 300))
+    # b scores more than a and shares 9 x 10 of 110 px with it; c lies elsewhere.
+    assert told["candidates"] == [
+        {"fate": "kept", "name": "b", "view": 1},
+        {"fate": "kept", "name": "c", "view": 2},
+        {"fate": "gave_way", "name": "a", "view": 0, "by": 0, "iou": 0.8182},
+        {"fate": "suppressed", "name": "not a", "view": 0, "by": 2, "iou": 0.9},
+        {"fate": "suppressed", "name": "not b", "view": 1, "by": 0, "iou": 0.9},
+        {"fate": "suppressed", "name": "not c", "view": 2, "by": 1, "iou": 0.9},
+    ]
+    assert told["counts"] == {"kept": 2, "gave_way": 1, "beyond_max_det": 0, "suppressed": 3, "below_conf": 24}
+    assert told["views"] == [[0, 0, 20, 20], [10, 0, 30, 20], [0, 0, 40, 20]]
+    assert told["settings"] == {"conf": 0.25}
+    # Of one detection in all, c gave way to no one: there was a better one.
+    fates = [one["fate"] for one in joined_why(documents, windows, found, merged_places(found, 1))["candidates"]]
+    assert fates[:4] == ["kept", "gave_way", "suppressed", "suppressed"]
+    assert fates[4:] == ["beyond_max_det", "suppressed"]

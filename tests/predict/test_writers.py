@@ -81,6 +81,16 @@ def test_output_names_are_given_once(tmp_path):
     assert names.take("x/a.jpg").parent == tmp_path
 
 
+def test_names_too_long_for_a_file_system_are_shortened(tmp_path):
+    names = OutputNames(tmp_path)
+    # 255 bytes are what a name may have; addresses have longer ones, and a number must still fit.
+    assert names.take("x" * 255).name == f"{'x' * 200}.png"
+    assert names.take(f"{'x' * 3000}.jpg").name == f"{'x' * 200}-2.jpg"
+    # Three bytes each: the 67th does not fit whole.
+    assert names.take(f"{'図' * 80}.png").name == f"{'図' * 66}.png"
+    assert names.take(f"{'x' * 200}.tif").name == f"{'x' * 200}-3.png"
+
+
 def test_reserved_names_are_never_given(tmp_path):
     names = OutputNames(tmp_path, reserved=["classes"])
     assert [names.take(source).name for source in ("Classes.jpg", "classes.png")] == ["Classes-2.jpg", "classes-3.png"]

@@ -92,6 +92,10 @@ def test_options_out_of_range(client: Client, options: dict[str, Any], words: st
             "bad_request: image is not base64, it must be a file in it; encode it as base64 -w0 photo.jpg does",
         ),
         ({"image": TEXT, "classes": []}, f"bad_option: no class is chosen, {NAMES}"),
+        (
+            {"image": TEXT, "conf": "\ud800"},
+            "bad_option: conf must be a number from 0 to 1, got \\ud800; change it or leave it out",
+        ),
         ({"image": TEXT, "x": 1}, f"bad_option: 'x' is no option, {OPTIONS}, image, name; leave it out"),
     ],
 )

@@ -123,7 +123,8 @@ def advise(
     advice = measured_advice(opened.config, opened.train_images, opened.source, opened.device, listen)
     trials: tuple[Trial, ...] = ()
     if verify is not None:
-        folder = Path(out) if out is not None else numbered_folder(Path("runs") / "advise", opened.layout.root.name)
+        name = opened.layout.root.resolve().name
+        folder = Path(out) if out is not None else numbered_folder(Path("runs") / "advise", name)
         plans = [plan for plan in (advice.best, advice.second) if plan]
         for plan in plans:
             RunFolder.check_free(folder / plan.strategy)

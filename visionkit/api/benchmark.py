@@ -64,6 +64,7 @@ class Benchmark:
         milliseconds: an image, by step and in all. A model that is handed several at once takes its share of their time
             for each.
         images_per_second: one after another, or a batch after another, by the clock.
+        tile: side in pixels of the tiles that larger images were seen in, as the model learnt to; 0 where whole.
     """
 
     model: str
@@ -79,6 +80,7 @@ class Benchmark:
     sources: int
     milliseconds: Mapping[str, Spread]
     images_per_second: float
+    tile: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -94,7 +96,7 @@ def benchmark(
     conf: float = 0.25,
     threads: int = 0,
 ) -> Benchmark:
-    """Let a model look at pictures again and again, each read from its file every time.
+    """Let a model look at pictures again and again, as `detect` does, each read from its file every time.
 
     Args:
         detector: as `load` gives it.
@@ -113,10 +115,10 @@ def benchmark(
         if value < least:
             raise UsageError(f"{name} must be at least {least}, got {value}; choose a larger value")
     with _pictures(sources) as paths:
-        for _ in _looked_at(detector.backend, paths, warm_up, batch, conf):
+        for _ in _looked_at(detector, paths, warm_up, batch, conf):
             pass
         began = perf_counter()
-        taken = list(_looked_at(detector.backend, paths, images, batch, conf))
+        taken = list(_looked_at(detector, paths, images, batch, conf))
         seconds = perf_counter() - began
     by_step = {step: [one[step] for one in taken] for step in STEPS}
     by_step["all"] = [sum(one.values()) for one in taken]
@@ -134,6 +136,7 @@ def benchmark(
         sources=len(paths),
         milliseconds={step: Spread.of(values) for step, values in by_step.items()},
         images_per_second=images / seconds,
+        tile=0 if detector.tiling is None else detector.tiling.size,
     )
 
 
@@ -144,7 +147,7 @@ def runtime_of(backend: Backend) -> str:
 
 
 def _looked_at(
-    backend: Backend, sources: Sequence[Source], count: int, batch: int, conf: float
+    detector: Detector, sources: Sequence[Source], count: int, batch: int, conf: float
 ) -> Iterator[Mapping[str, float]]:
     """The milliseconds by step of so many images, from the sources in turn, and again."""
 
@@ -152,7 +155,8 @@ def _looked_at(
         raise error
 
     images = islice(read_images(cycle(sources), on_skip=refuse), count)
-    return (result.milliseconds for _, result in detect_loaded(backend, images, score=conf, batch=batch))
+    pairs = detect_loaded(detector.backend, images, score=conf, batch=batch, tiling=detector.tiling)
+    return (result.milliseconds for _, result in pairs)
 
 
 @contextmanager

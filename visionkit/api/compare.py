@@ -10,8 +10,8 @@ from typing import Any
 
 from visionkit.api.datasets import find_dataset, say_split
 from visionkit.api.evaluate import evaluate
+from visionkit.api.judged import open_judged, task_of_judged
 from visionkit.api.task_data import is_fitted, wants_proposals
-from visionkit.api.weights import find_model
 from visionkit.config import Recipe
 from visionkit.engine.events import Listener
 from visionkit.engine.run_folder import RunFolder
@@ -64,11 +64,11 @@ class _Side:
         return cls(folder.best, is_predictions=False, data=data, proposals=proposals)
 
     def opened(self) -> _Side:
-        """With the recipe of its model. Raises UsageError where that is no detector, and as `find_model`."""
+        """With the recipe of its model. Raises UsageError where that is no detector, and as `open_judged`."""
         if self.is_predictions:
             return self
-        loaded = find_model(self.path)
-        if loaded.model.task != "detect":
+        loaded = open_judged(self.path)
+        if task_of_judged(loaded) != "detect":
             raise UsageError(
                 f"{self.path} is no detector, a {loaded.name}, and compare judges detections; run evaluate on each"
             )
@@ -94,7 +94,8 @@ def compare(
     """How two detectors differ in AP and AP50 on the same images, and whether these images can tell.
 
     Args:
-        a, b: each a run's folder (its best weights), a weights file, or a COCO results file (`.json`).
+        a, b: each a run's folder (its best weights), a weights file, an exported graph, or a COCO results file
+            (`.json`).
         data: the dataset; two run folders that were trained on the same one need not name it.
         annotations: a COCO ground truth file in its place, for two results files.
         split: of the dataset.

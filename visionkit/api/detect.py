@@ -71,8 +71,7 @@ class Detector:
             tile: side in pixels of the overlapping tiles that larger images are seen in; as trained where None, whole
                 where 0.
             overlap: share of a tile that neighbours have in common; 0.2 where None.
-            why: whether results say why, in `why`: where each candidate came from, and what became of it. Of whole
-                images, also where the model learnt from tiles.
+            why: whether results say why, in `why`: where each candidate came from, and what became of it.
             every: of a video's frames every n-th, from the first on.
             allow_private_urls: also URLs of addresses that are not public, as those of one's own network.
             offline: never use the network for sources; so does `VISIONKIT_OFFLINE=1`.
@@ -91,7 +90,7 @@ class Detector:
                 iou=iou,
                 max_det=max_det,
                 classes=classes,
-                tiling=_chosen_tiling(self, tile, overlap, why),
+                tiling=chosen_tiling(tile, overlap, self.tiling),
                 why=why,
                 reading=Reading(every, offline, allow_private_urls, live=False),
                 on_skip=refuse,
@@ -125,7 +124,7 @@ class Detector:
             iou=iou,
             max_det=max_det,
             classes=classes,
-            tiling=_chosen_tiling(self, tile, overlap, why),
+            tiling=chosen_tiling(tile, overlap, self.tiling),
             why=why,
             reading=Reading(every, offline, allow_private_urls),
             on_skip=on_skip or _warn,
@@ -172,12 +171,7 @@ def _detected(
         )
     from visionkit.api.why import with_why  # noqa: PLC0415 - only where someone asks
 
-    return with_why(pairs, backend, conf=conf, iou=iou, max_det=max_det, classes=classes, tiled=tiling is not None)
-
-
-def _chosen_tiling(detector: Detector, tile: int | None, overlap: float | None, why: bool) -> Tiling | None:
-    """How larger images are cut: as asked; else as trained, but for why, which is told of one look at a whole image."""
-    return chosen_tiling(tile, overlap, None if why else detector.tiling)
+    return with_why(pairs, backend, conf=conf, iou=iou, max_det=max_det, classes=classes, tiling=tiling)
 
 
 def _warn(_name: Path | str, error: DataError) -> None:
@@ -231,7 +225,7 @@ def detect(
     """
     written = chosen_formats([DEFAULT_FORMATS[detector.task]] if formats is None else formats, detector.task)
     images = read_images(sources, on_skip=on_skip, reading=Reading(every, offline, allow_private_urls))
-    tiling = _chosen_tiling(detector, tile, overlap, why)
+    tiling = chosen_tiling(tile, overlap, detector.tiling)
     pairs = _detected(
         detector.backend, images, conf=conf, iou=iou, max_det=max_det, classes=classes, tiling=tiling, why=why
     )

@@ -11,22 +11,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
+from visionkit.api.answers import Answers, GraphAnswers, ModelAnswers
 from visionkit.api.box_pictures import draw_comparisons
 from visionkit.api.datasets import find_dataset, say_split
 from visionkit.api.detection_scores import Beside, score_detections
+from visionkit.api.evaluation_files import check_free, check_outputs
+from visionkit.api.judged import Judged, LoadedGraph, open_judged, task_of_judged
 from visionkit.api.map_pictures import drawn_maps
 from visionkit.api.report import report_maps
 from visionkit.api.task_data import given_proposals, says_masks, task_dataset, task_images, task_layout
-from visionkit.api.tiled_evaluation import check_tiled, tiled_maps, tiled_results, tiled_rows
-from visionkit.api.weights import find_model
+from visionkit.api.tiled_evaluation import check_tiled
 from visionkit.build import LoadedModel, save_calibrated
-from visionkit.classes import ClassMatch, ClassTable, in_brackets, match_classes
+from visionkit.classes import ClassMatch, in_brackets, match_classes
 from visionkit.data.loader import BatchLoader, evaluation_loader
 from visionkit.data.views import EvaluationView, Samples
 from visionkit.engine.device import choose_device, use_threads
-from visionkit.engine.evaluate import classify_batches, count_maps, detect_batches, segment_batches
+from visionkit.engine.evaluate import count_maps
 from visionkit.engine.events import EvaluationProgress, Listener
 from visionkit.errors import DataError, UsageError
 from visionkit.formats.coco import read_coco
@@ -41,7 +42,6 @@ from visionkit.metrics.score_calibration import fit_score_map
 from visionkit.metrics.task_scores import TaskScores
 from visionkit.predict.tiling import Tiling, chosen_tiling
 from visionkit.report.map_content import SeenMaps
-from visionkit.report.page import check_report
 
 PICTURES = 10
 
@@ -88,8 +88,9 @@ def evaluate(
     classes than the data, only detections of the data's classes count.
 
     Args:
-        weights: a .safetensors file of visionkit; `default`, the bundled model; `coco` or `torchvision:NAME`, a
-            published one, which is downloaded where it is not here.
+        weights: a .safetensors file of visionkit, or a graph that `export` wrote, which is run one image after the
+            other; `default`, the bundled model; `coco` or `torchvision:NAME`, a published one, which is downloaded
+            where it is not here.
         data: dataset folder or YAML file; see `find_dataset`.
         task: what of detections is compared, boxes (`bbox`) or masks (`segm`).
         iou: of two detections of a class that overlap more, the better one is kept; the model's own where None.
@@ -125,20 +126,21 @@ def evaluate(
     check_task(task)
     _check_values(batch, iou, beta)
     beside = Beside(referee, voc, slices, errors, thresholds, None if report is None else Path(report))
-    _check_free(save_predictions, report, calibrate)
+    check_free(save_predictions, report, calibrate, pictures)
     chosen_tiling(tile, overlap)  # what is wrong is said before a model is loaded
     # Masks are asked of a model that says them.
     model_asked = "mask-rcnn" if task == "segm" else None
-    loaded = find_model(weights, model=model_asked, offline=offline, listen=listen, say=say)
+    how: dict[str, Any] = {"imgsz": imgsz, "device": device, "threads": threads, "amp": amp}
+    loaded = open_judged(weights, model=model_asked, offline=offline, listen=listen, say=say, **how)
     if task == "segm" and not says_masks(loaded.recipe):
         raise UsageError(
             f"{loaded.path} is a {loaded.recipe.model}, task segm compares masks of objects; use task bbox"
         )
-    of_model = loaded.model.task
-    _check_outputs(loaded, save_predictions, pictures, calibrate, beside)
+    of_model = task_of_judged(loaded)
+    check_outputs(loaded, save_predictions, pictures, calibrate, beside)
     if beta is not None and of_model != "classify":
         raise UsageError(f"{loaded.path} is no classifier, and --beta is of the classes of pictures; leave it out")
-    tiling = _tiling(loaded, tile, overlap, say)
+    tiling = seen_tiling(loaded, tile, overlap, say)
     image_size = loaded.image_size(imgsz)
     layout = find_dataset(data, say, loaded.recipe.train.seed)
     layout = task_layout(of_model, layout, loaded.recipe.train.seed)
@@ -147,52 +149,53 @@ def evaluate(
     for line in truth.left_out:
         on_skip(line)
     match = known_classes(loaded, truth, say)
-    where = choose_device(device)
-    use_threads(threads)
-    settings = loaded.recipe.train
-    half = settings.amp if amp is None else amp
     samples = task_dataset(loaded.recipe, truth, proposals=given_proposals(proposals, split))
-    loader = split_loader(samples, image_size, batch or settings.batch, workers, where)
-    model = loaded.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     count = counted_images(len(samples), listen)
+    together = batch or loaded.recipe.train.batch
+    answers: Answers
+    if isinstance(loaded, LoadedGraph):
+        answers = GraphAnswers(loaded, truth, samples, tiling, together, iou, count)
+    else:
+        where = choose_device(device)
+        use_threads(threads)
+        answers = ModelAnswers(
+            loaded,
+            loaded.model.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]
+            truth,
+            split_loader(samples, image_size, together, workers, where),
+            tiling,
+            image_size,
+            together,
+            iou,
+            device=where,
+            amp=loaded.recipe.train.amp if amp is None else amp,
+            on_images=count,
+        )
     if of_model == "classify":
-        labels, probabilities = classify_batches(model, loader, loaded.classes, device=where, amp=half, on_images=count)
+        labels, probabilities = answers.classes()
         # known_classes made sure that each class of the data has one of the model's.
         of_data = probabilities[:, [theirs for _, theirs in match.pairs]]
         return classification_scores(labels, of_data, truth.classes, beta)
-    tiled = tiling and tiled_results(
-        loaded,
-        truth,
-        tiling,
-        image_size=image_size,
-        batch=batch or settings.batch,
-        iou=iou,
-        device=where,
-        amp=half,
-        on_images=count,
-    )
-    title = f"{loaded.name} on {layout.root.name}, {split}"
+    title = f"{loaded.name} on {layout.root.resolve().name}, {split}"
     if of_model == "segment":
-        maps = tiled_maps(tiled) if tiled else segment_batches(model, loader, device=where, amp=half, on_images=count)
-        maps = _with_labels_of_data(maps, match)
+        maps = _with_labels_of_data(answers.maps(), match)
         if pictures is not None:
             maps = drawn_maps(Path(pictures), truth, maps, PICTURES)
         return score_maps(truth, maps, beside, title)
-    rows = (
-        tiled_rows(tiled)
-        if tiled
-        else detections_on(model, loader, truth, loaded.classes, where, half, listen, task == "segm", iou)
-    )
-    rows = _with_ids_of_data(rows, match)
+    rows = _with_ids_of_data(answers.rows(masks=task == "segm"), match)
     if save_predictions is not None:
+        Path(save_predictions).parent.mkdir(parents=True, exist_ok=True)
         write_results(Path(save_predictions), rows)
     if pictures is not None:
         draw_comparisons(Path(pictures), truth, rows, PICTURES)
     scores = score_detections(truth, rows, task, replace(beside, score_map=loaded.score_map), title)
-    return scores if calibrate is None else _calibrated(scores, truth, rows, loaded, Path(calibrate))
+    if calibrate is None:
+        return scores
+    assert isinstance(loaded, LoadedModel)
+    return _calibrated(scores, truth, rows, loaded, Path(calibrate))
 
 
-def _tiling(loaded: LoadedModel, tile: int | None, overlap: float | None, say: Callable[[str], None]) -> Tiling | None:
+def seen_tiling(loaded: Judged, tile: int | None, overlap: float | None, say: Callable[[str], None]) -> Tiling | None:
     """How larger images are cut: as asked, else as the model learnt to see them, which is said.
 
     Raises:
@@ -200,7 +203,7 @@ def _tiling(loaded: LoadedModel, tile: int | None, overlap: float | None, say: C
     """
     tiling = chosen_tiling(tile, overlap, loaded.tiling)
     if tiling is not None:
-        check_tiled(loaded)
+        check_tiled(loaded.path, loaded.recipe)
         if tile is None:
             say(f"Tiles of {tiling.size} px, overlapping by {tiling.overlap:g}, as trained")
     return tiling
@@ -237,43 +240,6 @@ def _check_values(batch: int | None, iou: float | None, beta: float | None) -> N
         raise UsageError(f"iou must be between 0 and 1, got {iou}; choose a value such as 0.5")
 
 
-def _check_free(
-    save_predictions: str | Path | None, report: str | Path | None, calibrate: str | Path | None = None
-) -> None:
-    """Raises UsageError where a file would be overwritten or is misnamed, before the work begins."""
-    for flag, file in (("--save-predictions", save_predictions), ("--calibrate", calibrate)):
-        if file is not None and Path(file).exists():
-            raise UsageError(f"{file} exists and nothing is overwritten; give another {flag}")
-    if calibrate is not None and Path(calibrate).suffix != ".safetensors":
-        raise UsageError(f"--calibrate writes a weights file, got {calibrate}; name it NAME.safetensors")
-    if report is not None:
-        check_report(Path(report))
-
-
-def _check_outputs(
-    loaded: LoadedModel,
-    save_predictions: str | Path | None,
-    pictures: str | Path | None,
-    calibrate: str | Path | None,
-    beside: Beside,
-) -> None:
-    """Raises UsageError: the model says nothing that could be written, drawn or judged so."""
-    of_model = loaded.model.task
-    if of_model == "classify" and (save_predictions is not None or pictures is not None):
-        raise UsageError(
-            f"{loaded.path} is a classifier, and predictions and pictures are of detections or maps; leave them out"
-        )
-    if of_model == "segment" and save_predictions is not None:
-        raise UsageError(f"{loaded.path} is a segmenter, predictions are of detections; leave out --save-predictions")
-    if of_model == "classify" and beside.report is not None:
-        raise UsageError(f"{loaded.path} is a classifier, and reports are of detections or maps; leave out --report")
-    asked = [*beside.asked, *(["--calibrate"] if calibrate is not None else [])]
-    if of_model != "detect" and asked:
-        raise UsageError(f"{loaded.path} is no detector, and {asked[0]} is of detections; leave it out")
-    if calibrate is not None and loaded.path.suffix != ".safetensors":
-        raise UsageError(f"{loaded.path} is torchvision's file, and --calibrate copies visionkit's; fine-tune it first")
-
-
 def evaluate_predictions(
     predictions: str | Path,
     annotations: str | Path,
@@ -301,7 +267,7 @@ def evaluate_predictions(
     Raises:
         DataError: a file is missing or broken, or they do not belong together.
     """
-    _check_free(None, report)
+    check_free(None, report)
     if images is not None and report is None:
         raise UsageError("--images are for the pictures of a --report; leave it out")
     truth = read_coco(Path(annotations), skip_bad=skip_bad)
@@ -318,22 +284,6 @@ def split_loader(data: Samples, image_size: int, batch: int, workers: int, devic
     return evaluation_loader(view, batch=batch, workers=workers, pin_memory=device.type == "cuda")
 
 
-def detections_on(
-    model: nn.Module,
-    loader: BatchLoader,
-    truth: AnnotatedImages,
-    classes: ClassTable,
-    device: torch.device,
-    amp: bool,
-    listen: Listener,
-    masks: bool = False,
-    iou: float | None = None,
-) -> list[dict[str, object]]:
-    """COCO results rows of a model on a split."""
-    count = counted_images(len(truth.images), listen)
-    return detect_batches(model, loader, classes, device=device, amp=amp, masks=masks, iou=iou, on_images=count)
-
-
 def counted_images(total: int, listen: Listener) -> Callable[[int], None]:
     """Tells `listen` of every few images that are through how many that makes."""
     done = 0
@@ -346,7 +296,7 @@ def counted_images(total: int, listen: Listener) -> Callable[[int], None]:
     return count
 
 
-def known_classes(loaded: LoadedModel, truth: AnnotatedImages, say: Callable[[str], None]) -> ClassMatch:
+def known_classes(loaded: Judged, truth: AnnotatedImages, say: Callable[[str], None]) -> ClassMatch:
     """The data's classes among the model's, by name; where the tables differ, that is said.
 
     Raises:

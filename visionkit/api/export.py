@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 
 from visionkit.api.evaluate import counted_images
-from visionkit.api.export_comparison import Comparison, comparison
+from visionkit.api.export_comparison import BATCH, Comparison, Picture, comparison
 from visionkit.api.weights import find_model
 from visionkit.build import LoadedModel
 from visionkit.engine.device import use_threads
@@ -27,10 +28,14 @@ from visionkit.exporting.int8 import write_int8
 from visionkit.exporting.onnx_file import about, check_exportable, check_packages, write_onnx
 from visionkit.exporting.openvino_file import check_openvino, write_openvino
 from visionkit.exporting.parity import FP32, INT8, LEAST_SCORE, parity_of
-from visionkit.models.assembly import model_task
-from visionkit.predict.backend import RawMap
+from visionkit.exporting.scoring import Scoring
+from visionkit.exporting.side_by_side import Compared, Heard
+from visionkit.predict.backend import Backend
+from visionkit.predict.detect import LoadedImage, detect_loaded
 from visionkit.predict.open_graph import ONNX, OPENVINO, open_graph
+from visionkit.predict.tiling import Tiling
 from visionkit.predict.writers import named_errors
+from visionkit.result import Result
 
 Format = Literal["onnx", "openvino"]
 SUFFIXES: dict[Format, str] = {"onnx": ONNX, "openvino": OPENVINO}
@@ -72,7 +77,8 @@ def export(
 
     Normalisation and suppression are inside the graph, letterboxing is not; thresholds are inputs; batches and images
     of any size that the model's stride divides. The certificate compares model and graph in fp32 on the val split of
-    `data`, and their AP too; or on `images`; or else on pictures that visionkit renders, which are not real.
+    `data`, and their AP too; or on `images`; or else on pictures that visionkit renders, which are not real. Of a model
+    that learnt from tiles both see larger pictures in them.
 
     Args:
         weights: a .safetensors file of visionkit; `default`, the bundled model; `coco` or `torchvision:NAME`.
@@ -228,7 +234,7 @@ def _certify(
         exact=True,
     )
     graph = open_graph(written, image_size=side, threads=threads, amp=False)
-    least = LEAST_SCORE if compared.real else _least_on_sample(model, compared)
+    least = LEAST_SCORE if compared.real else _least_on_sample(model, compared, loaded.tiling)
     parity = parity_of(
         loaded.model.task,
         iou=card_of(loaded)["iou"],
@@ -238,15 +244,21 @@ def _certify(
     score, most = min(EVALUATION_SCORE, least / 2), EVALUATION_MAX_DET
     if loaded.model.task == "classify":  # every class is compared, however unlikely
         score, most = 0.0, len(loaded.classes)
+    heard = Heard(model)
+    beside = Compared(graph, heard, parity)
+    sides: list[tuple[Backend, Scoring | None]] = [(beside, None)]  # which asks the model itself
+    if compared.sides is not None:
+        ours, theirs = compared.sides
+        sides = [(heard, ours), (beside, theirs)]
     count = counted_images(compared.count, listen)
-    for squares in compared.batches():
-        ours, theirs = (
-            list(backend.run(squares.pixels, score=score, iou=None, max_det=most)) for backend in (model, graph)
-        )
-        parity.add(ours, theirs)
-        for scoring, found in zip(compared.sides or (), (ours, theirs), strict=False):
-            scoring.add(found, squares.frames, squares.ids, squares.labels)
-        count(len(squares.pixels))
+    pictures = compared.pictures()
+    while group := list(islice(pictures, BATCH)):
+        for backend, scoring in sides:
+            results = _results(backend, group, loaded.tiling, score=score, max_det=most)
+            for picture, result in zip(group, results, strict=True):
+                if scoring is not None:
+                    scoring.add(result, picture.id, picture.label)
+        count(len(group))
     metrics: dict[str, tuple[float | None, float | None]] = {}
     if compared.sides is not None:
         of_model, of_graph = (scoring.metrics() for scoring in compared.sides)
@@ -260,7 +272,7 @@ def _certify(
         precision="int8" if int8 else "fp32",
         on=compared.on,
         real=compared.real,
-        images=parity.images,
+        images=compared.count,
         facts=parity.facts(),
         metrics=metrics,
         calibration=compared.measured_on if int8 else None,
@@ -269,11 +281,18 @@ def _certify(
     )
 
 
-def _least_on_sample(model: TorchBackend, compared: Comparison) -> float:
+def _least_on_sample(model: Backend, compared: Comparison, tiling: Tiling | None) -> float:
     """Of pictures that it was not made for a model may be nowhere sure: from half of the best score on there is
     something to compare."""
-    if model_task(model.model) != "detect":
-        return LEAST_SCORE
-    found = (raw for squares in compared.batches() for raw in model.run(squares.pixels, score=0.0, iou=None, max_det=1))
-    best = max((float(raw.scores.max(initial=0.0)) for raw in found if not isinstance(raw, RawMap)), default=0.0)
+    results = _results(model, compared.pictures(), tiling, score=0.0, max_det=1)
+    best = max((float(found.scores.max(initial=0.0)) for found in results if found.task == "detect"), default=1.0)
     return min(LEAST_SCORE, best / 2)
+
+
+def _results(
+    backend: Backend, pictures: Iterable[Picture], tiling: Tiling | None, *, score: float, max_det: int
+) -> Iterator[Result]:
+    """What a side says of pictures that it sees as the model learnt to, by the code that `detect` runs."""
+    images = (LoadedImage("", picture.pixels) for picture in pictures)
+    found = detect_loaded(backend, images, score=score, max_det=max_det, batch=BATCH, tiling=tiling)
+    return (result for _, result in found)

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from visionkit.api.datasets import find_dataset, say_split
-from visionkit.api.evaluate import known_classes, split_loader
+from visionkit.api.evaluate import known_classes
 from visionkit.api.task_data import task_dataset, task_images, task_layout
 from visionkit.build import LoadedModel
 from visionkit.data.sample import render_sample
 from visionkit.data.views import Samples
 from visionkit.exporting.scoring import Scoring, scoring_of
 from visionkit.formats.layout import read_split
-from visionkit.imaging.letterbox import Frame, letterbox
+from visionkit.imaging.letterbox import letterbox
 from visionkit.imaging.reader import read_image
 from visionkit.predict.sources import find_images
+from visionkit.predict.tiling import Tiling
+from visionkit.types import Sample
 
 BATCH = 4
-"""Images that are compared at once, and measured on for INT8."""
+"""Images, or tiles of one, that are compared at once, and measured on for INT8."""
 
 MOST_COMPARED = 256
 """Images without truth that are compared: the first of them."""
@@ -35,19 +37,18 @@ SAMPLE_IMAGES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Squares:
-    """A batch to compare on.
+class Picture:
+    """A picture to compare on.
 
     Args:
-        pixels: u8 [B, S, S, 3], letterboxed.
-        frames: where the images lie in them.
-        ids, labels: of the images of a split; labels where pictures have a class.
+        pixels: u8 [H, W, 3] RGB, upright.
+        id: of its image in a split.
+        label: its class, where pictures have one.
     """
 
     pixels: NDArray[np.uint8]
-    frames: Sequence[Frame]
-    ids: Sequence[int] = ()
-    labels: Sequence[int] = ()
+    id: int = 0
+    label: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +58,17 @@ class Comparison:
     Args:
         on: in words, for the certificate.
         real: whether the pictures are real.
-        count: images.
-        batches: gives the images.
+        count: pictures.
+        pictures: gives them.
         sides: what gathers the scores of the model and of the export, where there is truth.
-        measured: gives images to measure on for INT8, u8 [B, S, S, 3].
+        measured: gives images to measure on for INT8, u8 [B, S, S, 3], letterboxed.
         measured_on: these in words.
     """
 
     on: str
     real: bool
     count: int
-    batches: Callable[[], Iterator[Squares]]
+    pictures: Callable[[], Iterator[Picture]]
     sides: tuple[Scoring, Scoring] | None
     measured: Callable[[], Iterator[NDArray[np.uint8]]]
     measured_on: str
@@ -91,7 +92,9 @@ def comparison(
         return _on_data(loaded, data, say)
     if images is not None:
         paths = find_images([str(images)])
-        return _on_files(loaded, paths[1::2] or paths, paths[::2], f"images of {Path(images).name}", real=True)
+        return _on_files(
+            loaded, paths[1::2] or paths, paths[::2], f"images of {Path(images).resolve().name}", real=True
+        )
     sample = render_sample(scratch / "sample", images={"val": SAMPLE_IMAGES})
     say("No --data or --images given: comparing on pictures that visionkit renders, which are not real")
     paths = sorted((sample / "images").iterdir())
@@ -103,20 +106,14 @@ def _on_files(
 ) -> Comparison:
     compared = compared[:MOST_COMPARED]
     measured = measured[:: max(1, -(-len(measured) // MOST_MEASURED))]
-    side = loaded.recipe.imgsz
-
-    def batches(of: Sequence[Path]) -> Iterator[Squares]:
-        for first in range(0, len(of), BATCH):
-            pairs = [letterbox(read_image(path), side) for path in of[first : first + BATCH]]
-            yield Squares(np.stack([square for square, _ in pairs]), [frame for _, frame in pairs])
 
     return Comparison(
-        on=on,
+        on=on + _in_tiles(loaded.tiling),
         real=real,
         count=len(compared),
-        batches=lambda: batches(compared),
+        pictures=lambda: (Picture(read_image(path)) for path in compared),
         sides=None,
-        measured=lambda: (squares.pixels for squares in batches(measured)),
+        measured=lambda: _squares((read_image(path) for path in measured), loaded),
         measured_on=f"{len(measured)} {'other ' if compared != measured else ''}{on}",
     )
 
@@ -130,23 +127,46 @@ def _on_data(loaded: LoadedModel, data: str | Path, say: Callable[[str], None]) 
     samples = task_dataset(loaded.recipe, truth)
     masks = task == "detect" and loaded.model.says_masks
 
-    def squares(of: Samples) -> Iterator[Squares]:
-        for batch in split_loader(of, loaded.recipe.imgsz, BATCH, 0, torch.device("cpu")):
-            pixels = np.ascontiguousarray(batch.images.permute(0, 2, 3, 1).numpy())
-            labels = [int(target.labels) for target in batch.targets] if task == "classify" else ()
-            yield Squares(pixels, batch.frames, batch.image_ids, labels)
+    def pictures() -> Iterator[Picture]:
+        for sample in _read(samples):
+            yield Picture(sample.image, sample.image_id, int(sample.labels[0]) if task == "classify" else 0)
 
     def measured() -> Iterator[NDArray[np.uint8]]:
         train = task_images(task, read_split(layout, "train")).spread(MOST_MEASURED)
-        return (batch.pixels for batch in squares(task_dataset(loaded.recipe, train)))
+        return _squares((sample.image for sample in _read(task_dataset(loaded.recipe, train))), loaded)
 
     ours, theirs = (scoring_of(task, truth, match, masks=masks) for _ in range(2))
     return Comparison(
-        on=f"the val split of {layout.root.name}",
+        on=f"the val split of {layout.root.resolve().name}{_in_tiles(loaded.tiling)}",
         real=True,
         count=len(samples),
-        batches=lambda: squares(samples),
+        pictures=pictures,
         sides=(ours, theirs),
         measured=measured,
-        measured_on=f"up to {MOST_MEASURED} images of the train split of {layout.root.name}",
+        measured_on=f"up to {MOST_MEASURED} images of the train split of {layout.root.resolve().name}",
     )
+
+
+def _read(samples: Samples) -> Iterator[Sample]:
+    return (samples.read(index) for index in range(len(samples)))
+
+
+def _in_tiles(tiling: Tiling | None) -> str:
+    return "" if tiling is None else f", the larger ones in tiles of {tiling.size} px, as trained"
+
+
+def _squares(images: Iterator[NDArray[np.uint8]], loaded: LoadedModel) -> Iterator[NDArray[np.uint8]]:
+    """Letterboxed batches u8 [B, S, S, 3] of images as the model sees them: of one in tiles one look, not all of them,
+    or a few large images would be all that is measured on. Which one goes round from image to image."""
+
+    def seen(number: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        grid = None if loaded.tiling is None else loaded.tiling.grid(*image.shape[:2])
+        if grid is None:
+            return image
+        windows = grid.views if loaded.model.task == "detect" else grid.windows
+        left, top, right, bottom = windows[number % len(windows)]
+        return image[top:bottom, left:right]
+
+    squares = (letterbox(seen(number, image), loaded.recipe.imgsz)[0] for number, image in enumerate(images))
+    while batch := list(islice(squares, BATCH)):
+        yield np.stack(batch)

@@ -11,15 +11,13 @@ from typing import Any
 
 import torch
 
-from visionkit.api.evaluate import split_loader
-from visionkit.api.task_data import task_dataset
+from visionkit.api.as_trained import rows_as_trained
 from visionkit.backbone_transfer import BackboneWeights
 from visionkit.build import LoadedModel, load_model
 from visionkit.classes import match_classes
 from visionkit.config import Config
 from visionkit.counted import counted
 from visionkit.engine.checkpoint import write_atomically
-from visionkit.engine.evaluate import detect_batches
 from visionkit.engine.events import ImagesDone, Listener
 from visionkit.errors import DataError, UsageError
 from visionkit.formats.coco import read_coco
@@ -166,7 +164,7 @@ def class_aps(
 ) -> dict[str, float | None]:
     """AP of each class of annotated images that a detector knows, by the name that the images' table has.
 
-    At the image size that the model was trained at. It is on the CPU again afterwards.
+    At the image size, and in the tiles, that the model was trained with. It is on the CPU again afterwards.
     """
     match = match_classes(truth.classes, loaded.classes)
     known = [truth.classes.names[ours] for ours, _ in match.pairs]
@@ -179,12 +177,8 @@ def class_aps(
         done += images
         listen(ImagesDone("judging old classes", done, len(truth.images)))
 
-    settings = loaded.recipe.train
-    workers = min(1, config.workers or 0)
-    loader = split_loader(task_dataset(loaded.recipe, truth), loaded.recipe.imgsz, settings.batch, workers, device)
-    model = loaded.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    rows = detect_batches(model, loader, loaded.classes, device=device, amp=settings.amp, on_images=count)
-    loaded.model.cpu()
+    half, workers = loaded.recipe.train.amp, min(1, config.workers or 0)
+    rows = rows_as_trained(loaded, truth, device=device, amp=half, workers=workers, on_images=count)
     ids = {loaded.classes.category_ids[theirs]: truth.classes.category_ids[ours] for ours, theirs in match.pairs}
     rows = [{**row, "category_id": ids[row["category_id"]]} for row in rows if row["category_id"] in ids]
     scores = coco_scores(truth, rows).per_class

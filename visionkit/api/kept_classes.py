@@ -30,14 +30,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from visionkit.api.evaluate import split_loader
-from visionkit.api.task_data import is_fitted, proposals_file, task_dataset, task_of
+from visionkit.api.as_trained import rows_as_trained
+from visionkit.api.task_data import is_fitted, proposals_file, task_of
 from visionkit.backbone_transfer import BackboneWeights
 from visionkit.build import MODELS, LoadedModel
 from visionkit.classes import ClassTable, in_brackets, match_classes
 from visionkit.config import Config
 from visionkit.counted import counted
-from visionkit.engine.evaluate import detect_batches
 from visionkit.engine.events import ImagesDone, Listener
 from visionkit.errors import UsageError
 from visionkit.formats.records import AnnotatedImages, Annotation
@@ -248,14 +247,16 @@ def _seen(
         done += images
         listen(ImagesDone("looking for old classes", done, len(train.images)))
 
-    data = task_dataset(source.recipe, train, proposals=proposals_file(config, "train"))
-    batch, workers = source.recipe.train.batch, min(1, config.workers or 0)
-    loader = split_loader(data, source.recipe.imgsz, batch, workers, device)
-    model = source.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    rows = detect_batches(
-        model, loader, source.classes, device=device, amp=config.train.amp, iou=SAME_OBJECT, on_images=count
+    rows = rows_as_trained(
+        source,
+        train,
+        device=device,
+        amp=config.train.amp,
+        workers=min(1, config.workers or 0),
+        iou=SAME_OBJECT,
+        proposals=proposals_file(config, "train"),
+        on_images=count,
     )
-    source.model.cpu()
     found = [row for row in rows if row["category_id"] in merged.old and row["score"] >= SUSPECTED]
     return _where_no_label_is(found, train)
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from visionkit.api.task_data import wants_proposals
+from visionkit.api.task_data import task_of, wants_proposals
 from visionkit.build import LoadedModel
 from visionkit.config import Recipe
 from visionkit.engine.evaluate import EVALUATION_MAX_DET, EVALUATION_SCORE, count_maps
@@ -20,20 +20,19 @@ from visionkit.formats.records import AnnotatedImages, ImageRecord
 from visionkit.imaging.reader import read_image
 from visionkit.metrics.coco_map import coco_scores
 from visionkit.metrics.task_scores import TaskScores
+from visionkit.predict.backend import Backend
 from visionkit.predict.coco_writer import coco_rows
 from visionkit.predict.detect import LoadedImage, detect_loaded
 from visionkit.predict.tiling import Tiling
 from visionkit.result import Result
 
 
-def check_tiled(loaded: LoadedModel) -> None:
-    """Raises UsageError: the model cannot be judged by tiles."""
-    if loaded.model.task == "classify":
-        raise UsageError(f"{loaded.path} is a classifier, tiles are for detectors and segmenters; leave out --tile")
-    if wants_proposals(loaded.recipe):
-        raise UsageError(
-            f"{loaded.path} is a {loaded.recipe.model}, which is fed by proposals on whole images; leave out --tile"
-        )
+def check_tiled(path: Path, recipe: Recipe) -> None:
+    """Raises UsageError: the model of these weights cannot be judged by tiles."""
+    if task_of(recipe) == "classify":
+        raise UsageError(f"{path} is a classifier, tiles are for detectors and segmenters; leave out --tile")
+    if wants_proposals(recipe):
+        raise UsageError(f"{path} is a {recipe.model}, which is fed by proposals on whole images; leave out --tile")
 
 
 def tiled_scores(
@@ -120,6 +119,19 @@ def tiled_results(
         sha256=loaded.sha256,
         exact=True,
     )
+    return results_on(backend, truth, tiling, batch=batch, iou=iou, on_images=on_images)
+
+
+def results_on(
+    backend: Backend,
+    truth: AnnotatedImages,
+    tiling: Tiling | None,
+    *,
+    batch: int,
+    iou: float | None,
+    on_images: Callable[[int], None],
+) -> Iterator[tuple[ImageRecord, Result]]:
+    """The same of any backend; images are seen whole where there is no tiling."""
     for record in truth.images:
         assert record.path is not None
         image = LoadedImage(str(record.path), read_image(record.path))

@@ -37,7 +37,12 @@ def in_tiles(
     tiling = training_tiling(recipe)
     if tiling is None:
         return images
-    settings = recipe.augment if isinstance(recipe.augment, AugmentSettings) else preset(recipe.augment)
     sizes = (images if isinstance(images, DetectionDataset) else images.images).sizes
     grids = (tiling.grid(height, width) for width, height in sizes.tolist())
-    return TiledDataset(images, [[] if grid is None else grid.windows for grid in grids], settings.min_visible)
+    return TiledDataset(images, [[] if grid is None else grid.windows for grid in grids], least_visible(recipe))
+
+
+def least_visible(recipe: Recipe) -> float:
+    """Objects of which a smaller share of the area shows in a tile are not learnt there."""
+    settings = recipe.augment if isinstance(recipe.augment, AugmentSettings) else preset(recipe.augment)
+    return settings.min_visible

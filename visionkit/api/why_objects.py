@@ -8,26 +8,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from visionkit.api.datasets import find_dataset
-from visionkit.api.evaluate import known_classes
+from visionkit.api.evaluate import known_classes, seen_tiling
 from visionkit.api.task_data import given_proposals, task_dataset
+from visionkit.api.training_tiles import least_visible
 from visionkit.api.weights import find_model
-from visionkit.classes import ClassMatch, ClassTable
-from visionkit.data.collate import collate
-from visionkit.data.views import EvaluationView
+from visionkit.api.why_looks import Looking, look_in_views
+from visionkit.classes import ClassTable
 from visionkit.engine.device import choose_device, use_threads
 from visionkit.engine.events import Listener
-from visionkit.engine.explain import decisions, object_rows, raw_why, require_explainable, run_model
+from visionkit.engine.explain import require_explainable
 from visionkit.errors import UsageError
 from visionkit.formats.layout import read_split
 from visionkit.formats.records import AnnotatedImages, ImageRecord
 from visionkit.imaging.reader import read_image
-from visionkit.predict.why import why_document
+from visionkit.predict.tiling import chosen_tiling
 from visionkit.predict.why_drawing import draw_objects_why
 from visionkit.predict.writers import OutputNames, save_picture
-from visionkit.types import Target
 
 SCORE = 0.25
 """From this score on an object counts as found where no one says otherwise: what `detect` shows."""
@@ -44,6 +44,8 @@ def why_objects(
     max_det: int = 300,
     proposals: str | Path | None = None,
     imgsz: int | None = None,
+    tile: int | None = None,
+    overlap: float | None = None,
     device: str = "auto",
     threads: int = 0,
     amp: bool | None = None,
@@ -57,7 +59,8 @@ def why_objects(
     """What learns each annotated object of an image, and at which step it was found or lost.
 
     The model looks at the image as evaluation does. What learns an object is decided by the rules of training, at the
-    weights as they are, on the image as it is.
+    weights as they are, on the image as it is. Where it is seen in tiles, each object is told of in the view that shows
+    all of it and in which it came farthest: see `visionkit.api.why_looks.look_in_views`.
 
     Args:
         image: its file name, path or id.
@@ -76,7 +79,7 @@ def why_objects(
         one of `visionkit.models.lost_objects.Outcome`, with the `iou`, the `score` and the box (`candidate`) of what
         came that far for it, where that is `from`, the `rival` in its way and the `other_object` that a detection
         counts for, by its place in the list; and where there was no proposal near it, what became of the nearest,
-        `proposal`.
+        `proposal`. Of an image in tiles it has the window of its `view`, and a step may be `gave_way`.
 
     Raises:
         UsageError: as `evaluate`; or the model is no detector, or the split has no such image.
@@ -85,8 +88,10 @@ def why_objects(
     for name, value in (("conf", conf), ("iou", iou)):
         if value is not None and not 0 <= value <= 1:
             raise UsageError(f"{name} must be between 0 and 1, got {value}; choose a value such as 0.5")
+    chosen_tiling(tile, overlap)
     loaded = find_model(weights, offline=offline, listen=listen, say=say)
     require_explainable(loaded.model)
+    tiling = seen_tiling(loaded, tile, overlap, say)
     image_size = loaded.image_size(imgsz)
     truth = read_split(find_dataset(data, say, loaded.recipe.train.seed), split, skip_bad=skip_bad)
     for line in truth.left_out:
@@ -97,21 +102,36 @@ def why_objects(
     use_threads(threads)
     file = given_proposals(proposals, split)
     samples = task_dataset(loaded.recipe, replace(truth, images=(record,)), proposals=file)
-    batch = collate([EvaluationView(samples, image_size)[0]])
-    model = loaded.model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    half = loaded.recipe.train.amp if amp is None else amp
-    outputs = run_model(model, batch.images, device=where, amp=half, proposals=batch.proposals)
-    (made,) = decisions(model, outputs, score=conf, iou=iou, max_det=max_det)
-    target, frame = _in_labels_of_model(batch.targets[0], match).to(where), batch.frames[0]
-    rows = object_rows(model, outputs, made, target, frame, loaded.classes.names)
+    sample = samples.read(0)
+    # known_classes made sure that each class of the data has one of the model's.
+    theirs = np.array([label for _, label in match.pairs], np.int64)
+    sample = replace(sample, labels=theirs[sample.labels])
+    looking = Looking(
+        loaded.model.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        loaded.classes,
+        image_size=image_size,
+        device=where,
+        amp=loaded.recipe.train.amp if amp is None else amp,
+        conf=conf,
+        iou=iou,
+        max_det=max_det,
+        min_visible=least_visible(loaded.recipe),
+    )
+    height, width = sample.image.shape[:2]
+    grid = None if tiling is None else tiling.grid(height, width)
+    if grid is None:
+        look = looking.at(sample, (0, 0, width, height))
+        rows, why = list(look.rows.values()), look.document
+    else:
+        rows, why = look_in_views(looking, sample, grid.views)
     objects = [_annotation(record, number, truth.classes) | row for number, row in enumerate(rows)]
     document = {
-        "image": {"id": record.id, "path": str(record.path), "width": frame.width, "height": frame.height},
+        "image": {"id": record.id, "path": str(record.path), "width": width, "height": height},
         "model": {"name": loaded.name, "sha256": loaded.sha256},
         "split": split,
         "steps": dict(Counter(row["step"] for row in objects if not row["ignored"])),
         "objects": objects,
-        "why": why_document(raw_why(made), frame, loaded.classes),
+        "why": why,
     }
     if pictures is not None:
         assert record.path is not None
@@ -141,12 +161,6 @@ def find_image(truth: AnnotatedImages, image: str, split: str) -> ImageRecord:
         )
     example = f", such as {truth.images[0].file_name}" if truth.images else ""
     raise UsageError(f"{split} of {truth.source} has no image {image!r}; give the file name or the id of one{example}")
-
-
-def _in_labels_of_model(target: Target, match: ClassMatch) -> Target:
-    # known_classes made sure that each class of the data has one of the model's.
-    theirs = torch.tensor([label for _, label in match.pairs], dtype=torch.int64)
-    return replace(target, labels=theirs[target.labels])
 
 
 def _annotation(record: ImageRecord, number: int, classes: ClassTable) -> dict[str, Any]:

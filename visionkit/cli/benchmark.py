@@ -49,9 +49,10 @@ def benchmark_table(measured: Benchmark) -> str:
     """A line of what was measured, a row a step, and the throughput."""
     threads = f"{measured.threads} threads" if measured.threads else "its own number of threads"
     at_once = "one at a time" if measured.batch == 1 else f"{measured.batch} at a time"
+    seen = f" in tiles of {measured.tile} px" if measured.tile else ""
     lines = [
-        f"{measured.model} at {measured.image_size} px, {measured.runtime} with {threads} on {measured.cores} cores: "
-        f"{measured.images} images, {at_once}, after {measured.warm_up}",
+        f"{measured.model} at {measured.image_size} px{seen}, {measured.runtime} with {threads} on {measured.cores} "
+        f"cores: {measured.images} images, {at_once}, after {measured.warm_up}",
         f"{'ms':<12}{'median':>9}{'p90':>9}",
     ]
     lines += [f"{step:<12}{spread.median:>9.2f}{spread.p90:>9.2f}" for step, spread in measured.milliseconds.items()]

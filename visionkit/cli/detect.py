@@ -172,8 +172,7 @@ def detect(
     detector = loaded_model(
         weights, device=device, imgsz=imgsz, threads=threads, amp=amp, offline=offline, exact=exact, why=why
     )
-    if not why:
-        say_trained_tiles(detector, tile)
+    say_trained_tiles(detector, tile)
     formats = format_ or ([DEFAULT_FORMATS[detector.task]] if save else [])
     formats = [*formats, *(["crops"] if crops else [])]
     files = [chosen.files for chosen in chosen_formats(formats, detector.task)]

@@ -123,7 +123,8 @@ def _print_code(code: str, findings: list[Finding]) -> None:
     typer.echo(f"  {code}  {len(findings):>5} x {known.title}: {known.why}")
     for finding in findings[:EXAMPLES]:
         sure = "" if finding.score is None else f"{finding.score:.2f}  "
-        where = finding.file.name if not finding.item else f"{finding.file.name}: {finding.item}"
+        file = finding.file.resolve().name  # `.` has none
+        where = f"{file}: {finding.item}" if finding.item else file
         typer.echo(f"           {sure}{where} {finding.fact}")
     if len(findings) > EXAMPLES:
         typer.echo(f"           and {len(findings) - EXAMPLES} more; --json has all")

@@ -102,7 +102,7 @@ def evaluate(
 
     With --why IMAGE, no scores: of each annotated object of the image which anchors, points or proposals learn it, and
     whether it was found or at which step it was lost: no proposal or no box near it, scored low, seen as another class,
-    suppressed by which box, or beyond a limit. --pictures draws that.
+    suppressed by which box, or beyond a limit; in tiles also the view it was looked at in. --pictures draws that.
 
     Example: [bold]visionkit evaluate --weights runs/finetune/my-data-1/best.safetensors --data my-data[/bold]
 
@@ -141,8 +141,6 @@ def evaluate(
     if conf is not None and why is None:
         raise UsageError("--conf has no meaning without --why: scores count detections of any score; leave it out")
     of_scores = {
-        "--tile": tile,
-        "--overlap": overlap,
         "--batch": batch,
         "--task": task,
         "--beta": beta,
@@ -171,6 +169,8 @@ def evaluate(
             iou=iou,
             proposals=proposals,
             imgsz=imgsz,
+            tile=tile,
+            overlap=overlap,
             device=device or "auto",
             threads=threads or 0,
             amp=amp,

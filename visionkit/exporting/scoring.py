@@ -1,8 +1,7 @@
-"""Scores of what a backend says of a split, gathered batch by batch, as its task is judged."""
+"""Scores of what a backend says of a split, gathered picture by picture, as its task is judged."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,22 +10,19 @@ from numpy.typing import NDArray
 from visionkit.classes import ClassMatch
 from visionkit.formats.records import AnnotatedImages
 from visionkit.formats.semantic_map import semantic_map
-from visionkit.imaging.letterbox import Frame
 from visionkit.metrics.classification import classification_scores
 from visionkit.metrics.coco_map import coco_scores
 from visionkit.metrics.mean_iou import MapCounts
-from visionkit.predict.backend import Raw, RawClasses, RawDetections, RawMap
-from visionkit.predict.maps import NO_CLASS, labels_in_pixels
-from visionkit.predict.masks import pasted_masks
-from visionkit.result import Task
+from visionkit.predict.coco_writer import coco_rows
+from visionkit.predict.maps import NO_CLASS
+from visionkit.result import Result, Task
 
 
 class Scoring(Protocol):
     """Gathers what one side says, by the data's classes."""
 
-    def add(self, found: Sequence[Raw], frames: Sequence[Frame], ids: Sequence[int], labels: Sequence[int]) -> None:
-        """A batch: records, where the images lie in the letterboxes, their ids, and the class of each where pictures
-        have one."""
+    def add(self, result: Result, image_id: int, label: int) -> None:
+        """A picture: what is said of it, the id of its image, and its class where pictures have one."""
 
     def metrics(self) -> dict[str, float | None]:
         """The scores by name, the task's metric first."""
@@ -38,28 +34,16 @@ class DetectionScoring:
     def __init__(self, truth: AnnotatedImages, match: ClassMatch, *, masks: bool) -> None:
         self.truth = truth
         self.masks = masks
-        self.ids = {theirs: match.wanted.category_ids[ours] for ours, theirs in match.pairs}
+        self.ids = {
+            match.given.category_ids[theirs]: match.wanted.category_ids[ours] for ours, theirs in match.pairs
+        }  # fmt: skip
         self.rows: list[dict[str, Any]] = []
 
-    def add(self, found: Sequence[Raw], frames: Sequence[Frame], ids: Sequence[int], labels: Sequence[int]) -> None:
-        for raw, frame, image_id in zip(found, frames, ids, strict=True):
-            assert isinstance(raw, RawDetections)
-            self.rows += self._rows(raw, frame, image_id)
-
-    def _rows(self, raw: RawDetections, frame: Frame, image_id: int) -> list[dict[str, Any]]:
-        boxes = frame.to_original(raw.boxes)
-        boxes[:, 2:] -= boxes[:, :2]
-        masks: Sequence[dict[str, Any]] = [{}] * len(boxes)
-        if self.masks and raw.masks is not None:
-            whole = frame.to_plane(raw.boxes)
-            masks = [{"segmentation": mask} for mask in pasted_masks(raw.masks, whole, frame.height, frame.width)]
-        return [
-            {"image_id": image_id, "category_id": self.ids[label], "bbox": box, "score": score, **mask}
-            for box, score, label, mask in zip(
-                boxes.tolist(), raw.scores.tolist(), raw.labels.tolist(), masks, strict=True
-            )
-            # A box wholly in the padding is none of the image.
-            if label in self.ids and box[2] > 0 and box[3] > 0
+    def add(self, result: Result, image_id: int, label: int) -> None:
+        self.rows += [
+            {**row, "category_id": self.ids[row["category_id"]]}
+            for row in coco_rows(result, image_id)
+            if row["category_id"] in self.ids
         ]
 
     def metrics(self) -> dict[str, float | None]:
@@ -77,13 +61,11 @@ class ClassScoring:
         self.labels: list[int] = []
         self.probabilities: list[NDArray[np.float32]] = []
 
-    def add(self, found: Sequence[Raw], frames: Sequence[Frame], ids: Sequence[int], labels: Sequence[int]) -> None:
-        self.labels += labels
-        for raw in found:
-            assert isinstance(raw, RawClasses)
-            by_label = np.zeros(len(raw.labels), np.float32)
-            by_label[raw.labels] = raw.scores
-            self.probabilities.append(by_label[self.columns])
+    def add(self, result: Result, image_id: int, label: int) -> None:
+        self.labels.append(label)
+        by_label = np.zeros(len(result.labels), np.float32)
+        by_label[result.labels] = result.scores
+        self.probabilities.append(by_label[self.columns])
 
     def metrics(self) -> dict[str, float | None]:
         labels = np.array(self.labels, np.int64)
@@ -103,11 +85,10 @@ class MapScoring:
         for label, theirs in match.pairs:
             self.ours[theirs] = label
 
-    def add(self, found: Sequence[Raw], frames: Sequence[Frame], ids: Sequence[int], labels: Sequence[int]) -> None:
-        for raw, frame, image_id in zip(found, frames, ids, strict=True):
-            assert isinstance(raw, RawMap)
-            predicted = self.ours[labels_in_pixels(raw.scores, frame)]
-            self.counts.add(semantic_map(self.records[image_id], self.truth.classes), predicted)
+    def add(self, result: Result, image_id: int, label: int) -> None:
+        assert result.semantic is not None
+        truth = semantic_map(self.records[image_id], self.truth.classes)
+        self.counts.add(truth, self.ours[result.semantic])
 
     def metrics(self) -> dict[str, float | None]:
         scores = self.counts.scores()

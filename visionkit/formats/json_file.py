@@ -6,7 +6,7 @@ import gc
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,9 @@ def write_json(file: Path, text: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):  # it could not even be looked for
+            temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise DataError(f"{file} cannot be written ({error.strerror}); check folder and permissions") from error

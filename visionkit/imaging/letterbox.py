@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -20,6 +20,7 @@ class Frame:
         width, height: pixels of the original upright image.
         scale_x, scale_y: network pixels per original pixel (they differ by less than a pixel's rounding).
         left, top: padding before the image, network pixels.
+        corner: x and y of its first pixel in the larger image that it was cut out of, whose pixels boxes are in then.
     """
 
     width: int
@@ -28,24 +29,36 @@ class Frame:
     scale_y: float
     left: int
     top: int
+    corner: tuple[int, int] = (0, 0)
+
+    def at(self, left: int, top: int) -> Frame:
+        """The frame of the same image as a part of a larger one, which begins there."""
+        return replace(self, corner=(left, top))
 
     def to_frame(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """[N, 4] x1 y1 x2 y2: original pixels -> network pixels."""
-        return (boxes * self._scale + self._offset).astype(np.float32)
+        return ((boxes - self._corner) * self._scale + self._offset).astype(np.float32)
 
     def to_original(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """[N, 4] x1 y1 x2 y2: network pixels -> original pixels, clipped to the image. Undoes `to_frame`."""
         limit = np.array([self.width, self.height, self.width, self.height], np.float32)
-        return np.clip(self.to_plane(boxes), 0, limit).astype(np.float32)
+        return (np.clip(self._to_image(boxes), 0, limit) + self._corner).astype(np.float32)
 
     def to_plane(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """As `to_original`, but boxes keep what reaches beyond the image."""
-        return ((boxes - self._offset) / self._scale).astype(np.float32)
+        return (self._to_image(boxes) + self._corner).astype(np.float32)
 
     def inside(self, values: NDArray[Any]) -> NDArray[Any]:
         """Of values for each network pixel [..., S, S] those of the picture without its padding [..., h, w]: a view."""
         width, height = round(self.scale_x * self.width), round(self.scale_y * self.height)
         return values[..., self.top : self.top + height, self.left : self.left + width]
+
+    def _to_image(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        return (boxes - self._offset) / self._scale
+
+    @property
+    def _corner(self) -> NDArray[np.float32]:
+        return np.array([*self.corner, *self.corner], np.float32)
 
     @property
     def _scale(self) -> NDArray[np.float32]:

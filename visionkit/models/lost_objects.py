@@ -109,24 +109,26 @@ def object_outcomes(given: Candidates, told: Explanation, target: Target) -> lis
         target: its truth, in network pixels and the model's labels.
     """
     overlap = box_iou(target.boxes[:, None], told.boxes)  # [G, P]
-    found = found_objects(told, target, overlap)
+    kept = int((told.fate == KEPT).sum())  # they stand first
+    found = found_objects(told.label[:kept], target, overlap[:, :kept])
     return [
         None if target.ignore[g] else _outcome(g, given, told, target, overlap[g], found)
         for g in range(len(target.labels))
     ]
 
 
-def found_objects(told: Explanation, target: Target, overlap: Tensor) -> dict[int, int]:
-    """By the place of each kept candidate that is right, the object that it counts for: by COCO's rule, the best score
+def found_objects(labels: Tensor, target: Target, overlap: Tensor) -> dict[int, int]:
+    """By the place of each detection that is right, the object that it counts for: by COCO's rule, the best score
     first, each the free object of its class that it overlaps most.
 
     Args:
-        overlap: [G, P].
+        labels: i64 [D], of the detections, best first.
+        overlap: [G, D].
     """
     free = ~target.ignore
     objects: dict[int, int] = {}
-    for place in (told.fate == KEPT).nonzero().flatten().tolist():
-        fitting = free & (target.labels == told.label[place])
+    for place, label in enumerate(labels.tolist()):
+        fitting = free & (target.labels == label)
         iou = torch.where(fitting, overlap[:, place], 0)
         if len(iou) and float(iou.max()) >= ENOUGH:
             objects[place] = int(iou.argmax())

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionkit.classes import ClassTable
-from visionkit.errors import DataError, UsageError
+from visionkit.errors import DataError, UsageError, VisionkitError
 from visionkit.imaging.letterbox import Frame, letterbox
 from visionkit.predict.backend import Backend, Calibrated, Raw, RawClasses, RawMap
 from visionkit.predict.maps import NO_CLASS, Labels, class_pixels, labels_in_pixels
@@ -108,6 +108,7 @@ def detect_loaded(
     Raises:
         UsageError: a threshold outside [0, 1], `max_det` or `batch` below 1, a class the model does not know. Raised
             at the call, before an image is read. And at the first image that is cut, if the model is a classifier.
+        VisionkitError: a classifier says what is no number.
     """
     _check_fraction("score", score)
     if iou is not None:
@@ -224,6 +225,8 @@ def _fields(found: Found | RawClasses | Labels, image: LoadedImage, wanted: NDAr
     if isinstance(found, np.ndarray):
         return _areas(found, wanted)
     if isinstance(found, RawClasses):
+        if not np.isfinite(found.scores).all():
+            raise VisionkitError("the model says scores that are no numbers, its weights are broken; name another file")
         keep = np.full(len(found.labels), True) if wanted is None else np.isin(found.labels, wanted)
         nowhere = np.zeros((0, 4), np.float32)
         return {"task": "classify", "boxes": nowhere, "scores": found.scores[keep], "labels": found.labels[keep]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,7 +37,7 @@ class GraphCard:
         stride: divides the side of the images that it takes.
         iou: the model's own NMS threshold; None where it suppresses nothing.
         score_map: what its scores are worth; None where it was never calibrated.
-        tiling: how it learnt to see larger images, as its recipe says; None: whole.
+        recipe: how its model was trained, as weights files store it; empty where it does not say.
     """
 
     model: str
@@ -47,7 +47,13 @@ class GraphCard:
     stride: int
     iou: float | None
     score_map: ScoreMap | None = None
-    tiling: Tiling | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How it learnt to see larger images, as its recipe says; None: whole."""
+        tile = int(self.recipe.get("tile", 0))
+        return Tiling(tile, float(self.recipe.get("overlap", DEFAULT_OVERLAP))) if tile else None
 
     @classmethod
     def read(cls, text: str | None, path: Path) -> GraphCard:
@@ -76,8 +82,9 @@ class GraphCard:
                 stride=int(said["stride"]),
                 iou=None if said["iou"] is None else float(said["iou"]),
                 score_map=score_map_of(said),
-                tiling=_trained_tiling(said.get("recipe", {})),
+                recipe=said.get("recipe") or {},
             )
+            _ = card.tiling  # what of it cannot be read is said here
         except (AttributeError, KeyError, TypeError, ValueError, DataError, UsageError) as error:
             raise CheckpointError(
                 f"{path} says of itself what cannot be read ({type(error).__name__}: {error}); export the model again"
@@ -140,12 +147,6 @@ class GraphCard:
             )
             for of in (found["image"] == number for number in range(count))
         ]
-
-
-def _trained_tiling(recipe: Mapping[str, Any]) -> Tiling | None:
-    """How the recipe of a graph's model cut larger images."""
-    tile = int(recipe.get("tile", 0))
-    return Tiling(tile, float(recipe.get("overlap", DEFAULT_OVERLAP))) if tile else None
 
 
 def _best_classes(scores: NDArray[np.float32], score: float, max_det: int) -> RawClasses:

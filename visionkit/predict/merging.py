@@ -129,27 +129,57 @@ def merged(found: Found, max_det: int) -> Found:
     Args:
         found: in several views of an image.
     """
+    return found.take(merged_places(found, max_det))
+
+
+def merged_places(found: Found, max_det: int) -> NDArray[np.int64]:
+    """Which ones `merged` leaves, i64 [M], in its order."""
     rank = np.where(found.cut, CUT_WORTH * found.scores, found.scores)
     order = np.argsort(-rank, kind="stable")[: CANDIDATES * max_det]
-    areas = (found.boxes[:, 2] - found.boxes[:, 0]) * (found.boxes[:, 3] - found.boxes[:, 1])
+    areas = _areas(found)
     kept: list[int] = []
     for label in np.unique(found.labels[order]).tolist():
         waiting = order[found.labels[order] == label]
         while len(waiting):
             best, others = waiting[0], waiting[1:]
             kept.append(int(best))
-            shared = _shared_areas(found.boxes[best], found.boxes[others])
-            either = np.where(found.cut[others], areas[others], areas[best] + areas[others] - shared)
+            shared, either = _shared_areas(found, areas, best, others)
             same = (shared > SAME * either) & (found.view[others] != found.view[best])
             waiting = others[~same]
     chosen = np.array(kept, np.int64)
     # Of equal scores the one that ranked higher.
-    chosen = chosen[np.lexsort((-rank[chosen], -found.scores[chosen]))]
-    return found.take(chosen[:max_det])
+    return chosen[np.lexsort((-rank[chosen], -found.scores[chosen]))][:max_det]
 
 
-def _shared_areas(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[4], [N, 4] -> [N]: pixels that a box shares with each of the others."""
+def came_before(found: Found, gone: int, places: NDArray[np.int64]) -> tuple[int, float] | None:
+    """Which of those that are left a detection gave way to, and how much of the two is one: of those of its class in
+    other views the one that overlaps it most. None where none does by enough: then there were enough better ones.
+
+    Args:
+        places: as `merged_places` gave them.
+    """
+    rivals = places[(found.labels[places] == found.labels[gone]) & (found.view[places] != found.view[gone])]
+    areas = _areas(found)
+    overlaps = [
+        float(shared[0] / either[0])
+        for shared, either in (_shared_areas(found, areas, rival, np.array([gone])) for rival in rivals)
+    ]
+    best = max(range(len(overlaps)), key=overlaps.__getitem__, default=None)
+    return None if best is None or overlaps[best] <= SAME else (int(rivals[best]), overlaps[best])
+
+
+def _areas(found: Found) -> NDArray[np.float32]:
+    """[N]: pixels of the boxes."""
+    areas: NDArray[np.float32] = (found.boxes[:, 2] - found.boxes[:, 0]) * (found.boxes[:, 3] - found.boxes[:, 1])
+    return areas
+
+
+def _shared_areas(
+    found: Found, areas: NDArray[np.float32], best: int, others: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Pixels [N] that a box shares with each of the others, and [N] that it is to share more than `SAME` of for the two
+    to be one: those of both together, or of the other alone where that is cut."""
+    box, boxes = found.boxes[best], found.boxes[others]
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     shared: NDArray[np.float32] = np.clip(sides, 0, None).prod(axis=1)
-    return shared
+    return shared, np.where(found.cut[others], areas[others], areas[best] + areas[others] - shared)

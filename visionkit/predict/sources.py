@@ -17,6 +17,7 @@ from PIL import Image
 
 from visionkit.errors import DataError, UsageError
 from visionkit.imaging.header import IMAGE_SUFFIXES
+from visionkit.predict.path_patterns import matching_paths
 from visionkit.predict.video_container import VIDEO_SUFFIXES
 
 LIST_SUFFIX = ".txt"
@@ -82,6 +83,7 @@ def find_sources(sources: Sequence[Given]) -> list[Source]:
     taken whatever its suffix: whether it is an image or a video is for the reader to say. A folder gives its own images
     and videos, not those of its subfolders; a glob (`*`, `?`, `[...]`, `**`) gives those it matches. Both are sorted as
     people count, `img2` before `img10`, and leave out hidden files (macOS writes `._photo.jpg` beside `photo.jpg`).
+    `**` follows links, but for those to a folder that they lie in.
 
     A file `*.txt` is a list: one image or video a line, its path relative to the folder of the list or its URL, in the
     order of the lines; empty lines and those that start with `#` count for nothing. Whether they are there is for the
@@ -241,8 +243,8 @@ def _images_listed(file: Path) -> list[Path | Address]:
 def _images_matching(pattern: str) -> list[Path]:
     # As far as folders exist under the very name typed, it is a name: `photos [new]/*.jpg`.
     folder = next(parent for parent in Path(pattern).parents if parent.is_dir())
-    safe = os.path.join(glob.escape(str(folder)), Path(pattern).relative_to(folder))
-    images = [path for path in map(Path, glob.iglob(safe, recursive=True)) if _is_seen(path)]
+    parts = Path(pattern).relative_to(folder).parts
+    images = [path for path in matching_paths(folder, parts) if _is_seen(path)]
     if not images:
         raise DataError(
             f"{pattern} matches no image or video ({_suffix_list()}), a glob must match at least one; check the pattern"

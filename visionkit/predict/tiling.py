@@ -81,6 +81,12 @@ class Grid(NamedTuple):
         return [(left, top, right, bottom) for top, bottom in self.rows for left, right in self.columns]
 
     @property
+    def views(self) -> list[Window]:
+        """What a detector looks at: each tile, and last the whole image. What is larger than a tile, or than two have
+        in common, it may see whole only there."""
+        return [*self.windows, (0, 0, *self.size)]
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height of the image."""
         return self.columns[-1][1], self.rows[-1][1]
@@ -105,10 +111,8 @@ def chosen_tiling(tile: int | None, overlap: float | None, trained: Tiling | Non
 def look_tiled(
     look: Callable[[Sequence[Window]], Iterator[tuple[Frame, Raw]]], grid: Grid, max_det: int
 ) -> Labels | Found:
-    """What a model says of an image tile by tile: a map u8 [H, W], or detections in the image's pixels.
-
-    A detector also looks at the whole image once: what is larger than a tile, or than two have in common, it may see
-    whole only there.
+    """What a model says of an image tile by tile: a map u8 [H, W], or detections in the image's pixels, for which it
+    looks at the whole image too.
 
     Args:
         look: what the model says of windows of the image, one after another, as they are asked for.
@@ -117,19 +121,18 @@ def look_tiled(
     Raises:
         UsageError: the model says a class of a whole picture.
     """
-    windows = grid.windows
-    seen = look(windows)
+    seen = look(grid.windows)
     frame, raw = next(seen)
     seen = chain([(frame, raw)], seen)
     if isinstance(raw, RawMap):
         return blended_labels(_scores(seen), grid.rows, grid.columns)
     if not isinstance(raw, RawDetections):
         raise UsageError("a classifier says a class of a whole picture, which has no tiles; leave out --tile")
-    whole: Window = (0, 0, *grid.size)
-    views = zip([*windows, whole], chain(seen, look([whole])), strict=True)
+    views = grid.views
+    looks = zip(views, chain(seen, look(views[-1:])), strict=True)
     parts = [
         found_in(raw, frame, window, grid.size, view)
-        for view, (window, (frame, raw)) in enumerate(views)
+        for view, (window, (frame, raw)) in enumerate(looks)
         if isinstance(raw, RawDetections)
     ]
     return merged(Found.joined(parts), max_det)

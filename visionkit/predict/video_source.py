@@ -152,8 +152,9 @@ def _checked_file(path: Path, name: str) -> tuple[str, bool]:
                     f"{name} is not a video of a known kind ({', '.join(KINDS)}); convert it or leave it out"
                 )
             return container, is_cut_off(file, size, container)
-    except OSError as error:
-        raise DataError(f"{name} cannot be read ({error.strerror}); check the path and its permissions") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else "not a file name"
+        raise DataError(f"{name} cannot be read ({reason}); check the path and its permissions") from error
 
 
 def _check_size(capture: cv2.VideoCapture, name: str) -> None:

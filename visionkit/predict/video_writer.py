@@ -70,6 +70,10 @@ class VideoFile:
             self._writer.open(str(path.absolute()), cv2.CAP_FFMPEG, fourcc, self.fps, size)
         except (cv2.error, UnicodeError):  # UnicodeError: a name that is not UTF-8
             self._writer.release()
+        except BaseException:  # told to stop before there is a frame
+            self._writer.release()
+            path.unlink(missing_ok=True)
+            raise
         if not self._writer.isOpened():
             path.unlink()
             raise VisionkitError(

@@ -10,10 +10,15 @@ A candidate is a place of the network and a class that it may be of. Its fate is
 - `beyond_max_det`: it would have been one, were there not enough better ones;
 - `suppressed`: `by` another candidate, its place in this list counted from 0, which is of its class, scores more and
   overlaps it by `iou`, more than the setting;
+- `gave_way`: of an image in tiles: kept in its view, but `by` of another view stands for the same object; `iou` is of
+  the two, or of this one alone where its view cuts it;
 - `in_padding`: kept, but wholly beyond the image;
 - `beyond_candidates`: it scored enough, but too many scored more: it never entered suppression;
 - `too_small`: it scored enough, but next to nothing of it is in the image;
 - `below_conf`: it scored less than asked for.
+
+Of an image in tiles the document has `views`, the windows [x1, y1, x2, y2] that the model looked at, and of each
+candidate the place of its `view` among them; so it counts what all views had.
 
 All that entered suppression are in the list; of the others the best 300. Candidates of classes that no one asked for
 are not in the list, and not counted.
@@ -35,7 +40,8 @@ are not in the list, and not counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +50,14 @@ from numpy.typing import NDArray
 
 from visionkit.classes import ClassTable
 from visionkit.imaging.letterbox import Frame
+from visionkit.predict.backend import RawDetections
+from visionkit.predict.merging import Found, Window, came_before
 
 BOXES = ("anchor", "proposal")
 """Facts that are boxes: in the document they are in pixels of the image."""
 
 KEPT = "kept"
+GAVE_WAY = "gave_way"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,11 @@ class RawWhy:
     facts: Mapping[str, NDArray[Any]]
     counts: Mapping[str, NDArray[np.int64]]
     settings: Mapping[str, float]
+
+    def kept(self) -> RawDetections:
+        """What is kept, as a backend says it, without masks."""
+        count = self.fates.count(KEPT)
+        return RawDetections(self.boxes[:count], self.scores[:count], self.labels[:count])
 
 
 def why_document(
@@ -113,8 +127,59 @@ def why_document(
     return {"settings": dict(raw.settings), "counts": counts, "candidates": _items_first(candidates)}
 
 
+def joined_why(
+    documents: Sequence[dict[str, Any]],
+    windows: Sequence[Window],
+    found: Found,
+    places: NDArray[np.int64],
+    wanted: NDArray[np.int64] | None = None,
+) -> dict[str, Any]:
+    """The document of an image in tiles.
+
+    Args:
+        documents: of each view.
+        windows: what the views show.
+        found: what is kept in them, one view after another.
+        places: what `merged_places` left of it.
+        wanted: labels that were asked for, which the documents have; all where None.
+    """
+    if wanted is not None:
+        is_told = np.isin(found.labels, wanted)
+        places = (np.cumsum(is_told) - 1)[places[is_told[places]]]
+        found = found.take(is_told)
+    starts = np.cumsum([0, *(len(document["candidates"]) for document in documents)])
+    candidates = [
+        {**one, "view": view, **({"by": int(starts[view]) + one["by"]} if "by" in one else {})}
+        for view, document in enumerate(documents)
+        for one in document["candidates"]
+    ]
+    # Those that are kept stand first in the list of their view.
+    listed = starts[found.view] + np.arange(len(found.view)) - np.searchsorted(found.view, found.view)
+    for gone in sorted({*range(len(listed))} - {*places.tolist()}):
+        rival = came_before(found, gone, places)
+        candidates[listed[gone]] |= (
+            {"fate": "beyond_max_det"}
+            if rival is None
+            else {"fate": GAVE_WAY, "by": int(listed[rival[0]]), "iou": number(rival[1], 4)}
+        )
+    fates = Counter(one["fate"] for one in candidates)
+    counts = sum((Counter(document["counts"]) for document in documents), Counter())
+    in_list = {name: fates[name] for name in (KEPT, GAVE_WAY, "beyond_max_det")}
+    kept = listed[places].tolist()
+    return {
+        "settings": documents[0]["settings"],
+        "counts": {**{name: counts[name] for name in documents[0]["counts"]}, **in_list},
+        "views": [list(window) for window in windows],
+        "candidates": _reordered(candidates, [*kept, *sorted({*range(len(candidates))} - {*kept})]),
+    }
+
+
 def _items_first(candidates: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    order = sorted(range(len(candidates)), key=lambda i: candidates[i]["fate"] != KEPT)
+    return _reordered(candidates, sorted(range(len(candidates)), key=lambda i: candidates[i]["fate"] != KEPT))
+
+
+def _reordered(candidates: list[dict[str, Any]], order: Sequence[int]) -> list[dict[str, Any]]:
+    """Candidates in another order, whose `by` says the new places."""
     new_place = {old: new for new, old in enumerate(order)}
     moved = [candidates[i] for i in order]
     return [{**one, "by": new_place[one["by"]]} if "by" in one else one for one in moved]

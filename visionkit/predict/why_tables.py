@@ -14,6 +14,7 @@ from visionkit.predict.why_words import (
     decimals,
     outcome_words,
     source_words,
+    view_words,
 )
 
 WIDTH = 100
@@ -41,7 +42,7 @@ def why_table(why: Mapping[str, Any]) -> str:
     candidates: Sequence[Mapping[str, Any]] = why["candidates"]
     told_sources = [source_columns(one["from"]) for one in candidates]
     for fate, words in FATE_WORDS.items():
-        count = why["counts"][fate]
+        count = why["counts"].get(fate, 0)
         if not count:
             continue
         lines.append(f"why: {count:,} {_heading(fate, words, why['settings'])}")
@@ -144,7 +145,8 @@ def objects_table(document: Mapping[str, Any]) -> str:
     for number, row in islice(objects, MOST_OBJECTS):
         corners = " ".join(f"{corner:.0f}" for corner in row["bbox"])
         lines.append(f"{number:>4} {_short(row['name'], 30)}  {corners}: {outcome_words(row)[0]}")
-        further = [assigned_words(stage) for stage in row["assigned"]]
+        further = [view_words(row["view"], document["image"])] if "view" in row else []
+        further += [assigned_words(stage) for stage in row["assigned"]]
         source = source_words(row.get("from", {}))
         further += [f"from {source}"] if source else []
         for words in further:

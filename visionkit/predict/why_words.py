@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 FATE_WORDS: Mapping[str, str] = {
     "kept": "kept",
     "beyond_max_det": "beyond the most detections",
     "suppressed": "suppressed",
+    "gave_way": "gave way to one of another view",
     "in_padding": "wholly beyond the image",
     "beyond_candidates": "beyond the most candidates",
     "too_small": "next to nothing of it in the image",
@@ -19,6 +20,7 @@ FATE_WORDS: Mapping[str, str] = {
 STEP_WORDS: Mapping[str, str] = {
     "found": "found",
     "taken": "found as another",
+    "gave_way": "gave way in another view",
     "beyond_max_det": "beyond the most detections",
     "suppressed": "suppressed",
     "too_small": "next to nothing of it in the image",
@@ -63,6 +65,12 @@ def _suppressed(row: Mapping[str, Any]) -> str:
     return f"{decimals(row['score'])}, suppressed {by}"
 
 
+def _gave_way(row: Mapping[str, Any]) -> str:
+    rival = row["rival"]
+    by = f"{rival['name']} {decimals(rival['score'])} of another view at IoU {decimals(rival['iou'])}"
+    return f"its detection, {decimals(row['score'])}, gave way to {by}"
+
+
 def _wrong_class(row: Mapping[str, Any]) -> str:
     rival = row["rival"]
     own = f"; as {row['name']} {decimals(row['score'])}" if "score" in row and "name" in row else ""
@@ -96,6 +104,7 @@ PROPOSAL_FATES: Mapping[str, str] = {
 
 _OUTCOMES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "suppressed": _suppressed,
+    "gave_way": _gave_way,
     "wrong_class": _wrong_class,
     "taken": _taken,
     "no_candidate": _nothing_near,
@@ -139,6 +148,16 @@ def source_words(source: Mapping[str, Any]) -> str:
     if "anchor_size" in source:
         parts.append(f"anchor of {source['anchor_size']:.0f} px and ratio {source['anchor_ratio']:.2g}")
     return ", ".join(parts)
+
+
+def view_words(view: Sequence[int], image: Mapping[str, Any]) -> str:
+    """Where an object of an image in tiles was looked at.
+
+    >>> view_words([0, 480, 640, 1120], {"width": 1920, "height": 1120})
+    'in the tile 0 480 640 1120'
+    """
+    whole = list(view) == [0, 0, image["width"], image["height"]]
+    return "in the whole image" if whole else f"in the tile {' '.join(map(str, view))}"
 
 
 def decimals(value: float | None, digits: int = 2) -> str:

@@ -26,6 +26,10 @@ Pixels = NDArray[np.uint8]
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 JPEG_QUALITY = 92
 
+LONGEST_STEM = 200
+"""Bytes of a name that are kept: file systems take 255, and a number, a frame's number and a suffix follow. Addresses
+have longer ones."""
+
 
 class AddResult(Protocol):
     """Writes what a model says of one image; what the `with` block of each format gives.
@@ -98,7 +102,8 @@ class GrowingFile:
 class OutputNames:
     """Hands out file names for pictures in a folder: each stem once, none that is there already.
 
-    JPEG sources keep their name, others become PNG; a stem that is taken gets a number: `a.jpg`, `a-2.jpg`. As stems
+    JPEG sources keep their name as far as it is not too long, others become PNG; a stem that is taken gets a number:
+    `a.jpg`, `a-2.jpg`. As stems
     differ, the files that other formats put beside the pictures (`a.txt`, `a-2.txt`) never meet either.
 
     Args:
@@ -114,7 +119,7 @@ class OutputNames:
     def take(self, source: str | Path) -> Path:
         """A free path for the picture made from a source."""
         source = Path(source)
-        stem = source.stem or "image"
+        stem = _shortened(source.stem) or "image"
         suffix = source.suffix if source.suffix.lower() in JPEG_SUFFIXES else ".png"
         # Some file systems take `A.jpg` and `a.jpg` for one file.
         first = self._next.get(stem.casefold(), 1)
@@ -125,6 +130,12 @@ class OutputNames:
         self._taken.add(free.casefold())
         self._next[stem.casefold()] = number + 1
         return self.folder / (free + suffix)
+
+
+def _shortened(stem: str) -> str:
+    """A stem without what of it is too much for a file system."""
+    data = stem.encode("utf-8", "surrogateescape")
+    return stem if len(data) <= LONGEST_STEM else data[:LONGEST_STEM].decode("utf-8", "ignore")
 
 
 def save_picture(path: Path, image: NDArray[np.uint8]) -> None:

@@ -185,6 +185,8 @@ def _without_folders(name: str) -> str:
 
 
 def _shown(text: str) -> str:
+    # JSON may write half of a pair of UTF-16, which no answer in UTF-8 can have.
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."
 
 
