@@ -156,7 +156,7 @@ def decide(size: Size, looked: Looked | None, units: Sequence[Unit]) -> Advice:
         best, other = Plan("full"), Plan("freeze", BACKBONE)  # already the first stage is foreign
     elif other.strategy == "freeze" and other.freeze == "":
         other = Plan("freeze", BACKBONE)
-    doubts = tuple(_doubts(size, looked))
+    doubts = tuple(_doubts(size, looked, RANKING[amount, kind][0] == "head"))
     strength: Strength = "strong" if not doubts and CALIBRATED else "fair"
     if looked is None or similarity is None or len(doubts) > 1:
         strength = "weak"
@@ -178,7 +178,8 @@ def _held(looked: Looked | None, units: Sequence[Unit]) -> str:
     return BACKBONE if count == depth else str(count) if count else ""
 
 
-def _doubts(size: Size, looked: Looked | None) -> list[str]:
+def _doubts(size: Size, looked: Looked | None, separability_decides: bool) -> list[str]:
+    """What weakens the evidence: too little of it, or a measurement near the line that it is held against."""
     doubts = []
     rarest, similarity = size.rarest, looked.similarity if looked else None
     separability = looked.separability if looked else None
@@ -201,7 +202,7 @@ def _doubts(size: Size, looked: Looked | None) -> list[str]:
         doubts.append("there are no crops of two kinds to tell apart")
     elif separability.fewest < FEWEST_CROPS:
         doubts.append(f"only {counted(separability.fewest, 'crop')} of a class, {FEWEST_CROPS} would do")
-    elif _near(separability.knn, SEPARABLE):
+    elif separability_decides and _near(separability.knn, SEPARABLE):
         doubts.append(f"a k-NN score of {separability.knn:.2f} is near the line of {SEPARABLE:g}")
     return doubts
 
