@@ -80,6 +80,7 @@ def channel_distance(mean: Tensor, variance: Tensor, source_mean: Tensor, source
         mean, variance: [C].
         source_mean, source_variance: [C].
 
+    >>> import torch
     >>> one = torch.ones(3)
     >>> round(channel_distance(one * 3, one * 4, one, one * 4), 3)  # 2 apart, and the deviation is 2
     1.0

@@ -74,5 +74,6 @@ def load_batch(path: Path) -> Batch:
     proposals = None
     if "proposals" in tensors:
         proposals = tensors["proposals"].split(tensors["proposal_counts"].tolist())
-    frames = tuple(Frame(**frame) for frame in card["frames"])
+    # JSON has no tuples; files of earlier versions have no corner.
+    frames = tuple(Frame(**{**frame, "corner": tuple(frame.get("corner", (0, 0)))}) for frame in card["frames"])
     return Batch(tensors["images"], targets, frames, tuple(card["image_ids"]), proposals)
