@@ -105,7 +105,7 @@ def test_no_evidence_is_strong_before_thresholds_are_calibrated(monkeypatch: pyt
         ((size(FEW), looked(NEAR, NEAR, knn=None)), ["there are no crops of two kinds to tell apart"], "fair"),
         (
             (size(FEW), looked()),
-            ["the weights hold no statistics of their source, as batch norms and what visionkit trains do"],
+            ["the weights hold no statistics of their source: no batch norm has any, nor did training store them"],
             "weak",
         ),
         ((size(FEW), None), ["there are no trained weights to start from"], "weak"),
