@@ -193,7 +193,9 @@ def _doubts(size: Size, looked: Looked | None, separability_decides: bool) -> li
         are = "is" if looked.images == 1 else "are"
         doubts.append(f"{counted(looked.images, 'image')} {are} few for statistics, {FEWEST_IMAGES} would do")
     if similarity is None:
-        doubts.append("the weights hold no statistics of their source: no batch norm has any, nor did training store them")
+        doubts.append(
+            "the weights hold no statistics of their source: no batch norm has any, nor did training store them"
+        )
     elif similarity.source_images is not None:
         doubts.append("the lines are calibrated on batch norms, and these statistics are of what stages give")
     elif _near(similarity.distance, DIFFERENT):
