@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,6 +124,8 @@ def browser(scratch: Path) -> Iterator[Page]:
         os.dup2(high[0], 3)
         os.dup2(high[1], 4)
 
+    # What it leaves when it is killed goes too. Not in the scratch folder, whose name may be too long for its socket.
+    temporary = tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
     process = subprocess.Popen(
         [
             program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
@@ -131,6 +134,7 @@ def browser(scratch: Path) -> Iterator[Page]:
         ],
         preexec_fn=connect,  # noqa: PLW1509 - no thread of ours is running
         close_fds=False,
+        env={**os.environ, "TMPDIR": temporary.name},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -143,3 +147,4 @@ def browser(scratch: Path) -> Iterator[Page]:
         process.wait()
         os.close(orders_in)
         os.close(answers_out)
+        temporary.cleanup()

@@ -41,8 +41,10 @@ class CommandLine:
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
         self._streams = [str(scratch / name) for name in ("stdout", "stderr")]
+        # Of what is killed the temporary files stay: not among everybody's.
+        environment = {**os.environ, "TMPDIR": str(scratch)}
         self._server = subprocess.Popen(
-            [sys.executable, str(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, str(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
     def __call__(self, *arguments: Any, folder: Path | None = None, **environment: str) -> Finished:

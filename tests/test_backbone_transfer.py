@@ -189,6 +189,20 @@ def test_a_file_that_holds_more_than_tensors_by_name(content: Any, tmp_path: Pat
         read_torchvision(tmp_path / "a.pth")
 
 
+def test_a_file_with_numbers_that_are_none(peer: State, tmp_path: Path) -> None:
+    weight = peer["features.0.0.weight"].clone()  # 16 filters of 3x3 over 3 channels: 432 numbers
+    weight[3] = float("inf")
+    model = detector()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(CheckpointError) as error:
+        transfer(model, OrderedDict(peer, **{"features.0.0.weight": weight}), tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path / 'peer.pth'} has 27 of 432 numbers in features.0.0.weight that are NaN or infinite, weights must "
+        "be finite; give the file that torchvision published"
+    )
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
 def test_the_old_format_of_files_is_read(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(2)}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
     assert read_torchvision(tmp_path / "a.pth")["a"].tolist() == [1, 1]

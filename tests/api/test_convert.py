@@ -199,7 +199,7 @@ def test_pictures_of_one_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("to", ["yolo", "voc", "labelme", "cvat"])
 def test_names_that_lists_cannot_have(tmp_path: Path, to: str) -> None:
-    names = ["ab:c.jpg", ".hidden.jpg", "_under.jpg", "x.jpg.jpg", "no suffix", " blank .jpg"]
+    names = ["ab:c.jpg", ".hidden.jpg", "_under.jpg", "x.jpg.jpg", "no suffix", " blank .jpg", "rare.JFIF"]
     images, annotations = [], []
     for number, name in enumerate(names, 1):
         write_image(tmp_path / "data/images", "a")
@@ -213,6 +213,9 @@ def test_names_that_lists_cannot_have(tmp_path: Path, to: str) -> None:
     assert [(i.id, i.file_name, i.annotations[0].bbox[0]) for i in read.images] == [
         (number, name, number) for number, name in enumerate(names, 1)
     ]
+    # Which other tools would pass over.
+    assert {path.suffix for path in (tmp_path / "out").rglob("*rare*")} >= {".jpg"}
+    assert not list((tmp_path / "out").rglob("*.JFIF"))
 
 
 def test_pictures_are_copied_where_there_are_no_links(

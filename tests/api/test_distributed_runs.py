@@ -24,6 +24,7 @@ from visionkit.errors import UsageError
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+TORCHRUN.append(f"--log-dir={os.devnull}")  # else it leaves a temporary folder
 
 # Batch norms over the whole batch, as one process has them; float sums differ in their order.
 SHARED = {
@@ -144,10 +145,16 @@ def test_minutes_measure_both_and_give_both_the_same_epochs(tiny_data: Path, tmp
 
 
 def test_the_command_line_starts_processes_itself(tiny_data: Path, tmp_path: Path, pair: Path) -> None:
-    run = tmp_path / "run"
+    run, temporary = tmp_path / "run", tmp_path / "temporary"
+    temporary.mkdir()
     command = [sys.executable, "-m", "visionkit", "finetune", "--data", str(tiny_data), *FLAGS, f"--out={run}"]
-    done = subprocess.run([*command, "--processes=2"], check=False, capture_output=True, text=True, timeout=200)
+    elsewhere = {**os.environ, "TMPDIR": str(temporary)}
+    done = subprocess.run(
+        [*command, "--processes=2"], check=False, capture_output=True, text=True, timeout=200, env=elsewhere
+    )
     assert done.returncode == 0, done.stderr
+    # Nothing is left there but PyTorch's cache, a folder for all its runs.
+    assert not [path for path in temporary.iterdir() if not path.name.startswith("torchinductor_")]
     ours, theirs = tensors(run), tensors(pair)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 

@@ -39,6 +39,22 @@ def test_the_predictions_of_a_model_score_as_the_model(tiny_run: TinyRun, tiny_d
     assert of_file.AP > 0.05
 
 
+def test_what_is_judged_is_what_detect_says(tiny_run: TinyRun, tiny_data: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "predictions.json"
+    visionkit.evaluate(tiny_run.result.best, tiny_data, threads=1, batch=1, amp=False, save_predictions=saved)
+    judged = json.loads(saved.read_text())
+    truth = read_coco(tiny_data / "annotations" / "val.json")
+    assert any(image.width != image.height for image in truth.images)  # whose frames are no squares
+    detector = visionkit.load(tiny_run.result.best, device="cpu", threads=1, exact=True)
+    for image in truth.images:
+        (said,) = detector.detect(tiny_data / "images" / image.file_name, conf=0.001)
+        rows = [row for row in judged if row["image_id"] == image.id]
+        assert [row["score"] for row in rows] == pytest.approx(said.scores.tolist(), abs=1e-6)
+        boxes = np.array([row["bbox"] for row in rows])
+        np.testing.assert_allclose(boxes[:, :2] + boxes[:, 2:], said.boxes[:, 2:], atol=1e-3)
+    assert [row["image_id"] for row in judged] == sorted(row["image_id"] for row in judged)
+
+
 def test_a_perfect_prediction_scores_1_and_crowds_need_not_be_found(tiny_data: Path, tmp_path: Path) -> None:
     annotations = tiny_data / "annotations" / "val.json"
     rows = [

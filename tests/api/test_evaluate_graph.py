@@ -1,11 +1,13 @@
 """`evaluate` and `compare` on exported graphs: the scores of what `detect` says with them. They look at brightness."""
 
 import json
+import threading
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -14,10 +16,12 @@ from graphs import BOXES, card, write_graph
 from masks import write_masks
 
 import visionkit
+from visionkit.api import tiled_evaluation
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.formats.coco import read_coco
 from visionkit.formats.layout import find_layout, read_split
 from visionkit.formats.semantic_map import semantic_map, with_background
+from visionkit.imaging.reader import read_image
 from visionkit.metrics.classification import ClassificationScores
 from visionkit.metrics.coco_map import CocoScores
 from visionkit.metrics.mean_iou import MapCounts
@@ -50,6 +54,20 @@ def test_a_detector(tmp_path: Path) -> None:
     assert isinstance(scores, CocoScores)
     assert (scores.AP, scores.images) == (pytest.approx(1.0), 2)
     assert visionkit.compare(graph, graph, data=data, threads=1).to_json()["AP"]["difference"] == 0
+
+
+def test_pictures_are_read_while_others_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[threading.Thread] = []
+
+    def read(path: Path) -> NDArray[np.uint8]:
+        readers.append(threading.current_thread())
+        return read_image(path)
+
+    monkeypatch.setattr(tiled_evaluation, "read_image", read)
+    data = grey_data(tmp_path / "data", 64, BOXES)
+    visionkit.evaluate(write_graph(tmp_path / "brightness.onnx"), data, threads=1)
+    assert len(readers) == 2
+    assert threading.main_thread() not in readers
 
 
 def test_it_sees_the_tiles_its_model_learnt_from(tmp_path: Path) -> None:

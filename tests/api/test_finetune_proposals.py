@@ -1,6 +1,7 @@
 """Fast R-CNN learns from the proposals of a folder, and is judged on those of a file: here what Faster R-CNN found."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import visionkit
 from tests.tiny import tiny_settings, write_blocks
 from visionkit.api.task_data import given_proposals
+from visionkit.engine.checkpoint import load_state, save_state
 from visionkit.errors import ConfigError, DataError, UsageError
 from visionkit.models import searched_regions
 
@@ -62,6 +64,32 @@ def test_trains_and_evaluates(data: Path, proposals: Path, tmp_path: Path, monke
         visionkit.compare(result.best, found, data=data)
     with pytest.raises(UsageError, match=r"--proposals is for models, and both are results files; leave it out"):
         visionkit.compare(found, found, data=data, proposals=fed)
+
+
+def test_a_run_goes_on_with_its_own_proposals_alone(
+    data: Path, proposals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, run = shutil.copytree(proposals, tmp_path / "own"), tmp_path / "run"
+    monkeypatch.chdir(tmp_path)
+    visionkit.finetune(data=data, model="fast-rcnn", out=run, set=["proposals=own"], **tiny_settings(1, imgsz=32))
+    monkeypatch.chdir(data)  # they are found from elsewhere
+    for split in ("train", "val"):
+        file = own / f"{split}.json"
+        before = file.read_text()
+        file.write_text(before.replace("[0, 5, 20, 20]", "[0, 5, 20, 21]", 1))
+        with pytest.raises(DataError) as error:
+            visionkit.finetune(resume=run)
+        assert str(error.value) == (
+            f"the proposals in {own} are not those this run began with, and it would end elsewhere; "
+            "restore them, or start a new run"
+        )
+        file.write_text(before)
+    # A run of a version that kept no hash of them goes on with those that are there.
+    state = load_state(run / "state.pt")
+    assert state.pop("proposals_sha256")
+    save_state(run / "state.pt", state)
+    (own / "val.json").write_text(before.replace("[0, 5, 20, 20]", "[0, 5, 20, 21]", 1))
+    assert visionkit.finetune(resume=run) is not None
 
 
 def test_where_proposals_are_missing_or_of_no_use(data: Path, proposals: Path, tmp_path: Path) -> None:

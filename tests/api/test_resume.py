@@ -16,7 +16,7 @@ from tiny import TinyRun, tiny_flags, tiny_settings, write_blocks
 
 import visionkit
 from visionkit.build import load_model
-from visionkit.engine.checkpoint import load_state, previous_state
+from visionkit.engine.checkpoint import load_state, previous_state, save_state
 from visionkit.engine.events import Event, Saved
 from visionkit.errors import CheckpointError, DataError, UsageError, VisionkitError
 
@@ -316,6 +316,18 @@ def test_without_a_whole_state_it_is_one_clear_line(tiny_data: Path, tmp_path: P
     for state in (run / "state.pt", previous_state(run / "state.pt")):
         cut_in_half(state)
     assert refusal(CheckpointError, run) == message
+
+
+@pytest.mark.parametrize("weights", ["model", "average"])
+def test_a_state_whose_weights_are_no_numbers_is_refused(weights: str, tiny_run: TinyRun, tmp_path: Path) -> None:
+    state = load_state(tiny_run.result.folder / "state.pt")
+    name, tensor = next((name, t) for name, t in state["training"][weights].items() if t.is_floating_point())
+    tensor[(0,) * tensor.dim()] = float("nan")
+    save_state(tmp_path / "state.pt", state)
+    assert refusal(CheckpointError, tmp_path) == (
+        f"{tmp_path / 'state.pt'} has 1 of {tensor.numel()} numbers in {name} that are NaN or infinite, weights must "
+        "be finite; start a new run"
+    )
 
 
 def test_a_run_that_ended_before_its_first_state_is_begun_again_by_its_config(tiny_data: Path, tmp_path: Path) -> None:

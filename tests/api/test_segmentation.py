@@ -19,6 +19,7 @@ from visionkit.api.layers import layers
 from visionkit.api.task_data import task_layout
 from visionkit.api.training_run import FinetuneResult
 from visionkit.cli.augment_preview import augment_preview
+from visionkit.cli.finetune import _print
 from visionkit.engine.events import StepDone
 from visionkit.errors import CheckpointError, ConfigError, DataError, UsageError
 from visionkit.formats.dataset_layout import DatasetLayout
@@ -234,8 +235,29 @@ def test_a_segmenter_reads_the_masks_of_a_folder_that_has_boxes_too(tmp_path: Pa
 def test_a_detector_refuses_masks_and_a_segmenter_boxes(data: Path, tiny_data: Path) -> None:
     with pytest.raises(DataError, match="has masks and no boxes, which model yolo learns; use --model fcn8s"):
         visionkit.finetune(data, dry_run=True, **tiny_settings())
+    whole = "has masks of whole pictures and none of objects, which model yolo-masks learns; use --model fcn8s, or"
+    with pytest.raises(DataError, match=whole):
+        visionkit.finetune(data, dry_run=True, **tiny_settings(model="yolo-masks"))
+    with pytest.raises(DataError, match="has masks and no boxes, which model yolo learns; use --model fcn8s, or"):
+        visionkit.advise(data, imgsz=64, threads=1, workers=0)
     with pytest.raises(DataError, match="has boxes alone, a segmenter learns from masks, polygons or RLEs; add them"):
         visionkit.finetune(tiny_data, dry_run=True, **settings())
+
+
+def test_where_all_is_ignored_nothing_is_learnt(tmp_path: Path) -> None:
+    ignored = write_masks(tmp_path / "data", {"train": 1, "val": 1})
+    cv2.imwrite(str(ignored / "masks/train/0.png"), np.full((48, 64), 255, np.uint8))
+    with pytest.raises(DataError, match="has a pixel of a class, all is ignored, and learning needs some; correct"):
+        visionkit.finetune(ignored, out=tmp_path / "run", **settings())
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_val_has_nothing_to_judge_no_epoch_is_the_best(
+    run: FinetuneResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _print(replace(run, best_epoch=0, scores=dict.fromkeys(SCORES)))
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "No epoch is the best: val has nothing to judge, and mIoU is not defined"
 
 
 def test_a_wrong_loss_is_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ from tiny import tiny_settings, write_blocks
 import visionkit
 from visionkit.api import finetune as finetune_module
 from visionkit.api import time_budget
-from visionkit.api.prepare import prepare
+from visionkit.api.prepare import Prepared, prepare
+from visionkit.api.source_memory import seconds_to_remember
 from visionkit.api.time_budget import FEW_IMAGES, _few_in_memory, fix_epochs, settle_length
+from visionkit.build import save_model
 from visionkit.choices import Choices, Origin
 from visionkit.classes import ClassTable
 from visionkit.engine.checkpoint import load_state
-from visionkit.engine.events import Event, Saved
+from visionkit.engine.events import Event, ImagesDone, Saved
 from visionkit.engine.throughput import EpochEndTimes, StepTimes
 from visionkit.errors import ConfigError, DataError, UsageError
 from visionkit.formats.records import AnnotatedImages, ImageRecord
@@ -118,6 +120,55 @@ def test_where_no_epoch_fits_one_is_trained_and_that_is_said(tiny_data: Path, tm
     assert settings_in(tmp_path / "run")["epochs"] == ["1", "auto"]
 
 
+# What a run does after its last epoch ---------------------------------------------------------------------------------
+
+
+def prepared_for(data: Path, **settings: Any) -> tuple[Prepared, Choices]:
+    choices = Choices()
+    tiny = {"data": str(data), "weights": "scratch", "imgsz": 32, "train.batch": 4, "threads": 1, "workers": 0}
+    choices.say({**tiny, **settings}, "flag")
+    return prepare(choices, lambda line: None), choices
+
+
+def test_remembering_the_images_is_timed_on_a_batch_and_a_file(tiny_data: Path, tmp_path: Path) -> None:
+    run, _ = prepared_for(tiny_data, norm="group")
+    file = tmp_path / "last.safetensors"
+    save_model(file, run.state.model, run.train_images.classes, run.config.recipe(), {})
+    # To read the file 1 s, to look at 4 images of 10 2 s, to write it 3 s; there are two files.
+    clock = iter((0.0, 1.0, 3.0, 6.0))
+    assert seconds_to_remember(run, file, lambda: next(clock)) == 2 * (1 + 2 * 10 / 4 + 3)
+
+
+def test_norms_that_remember_take_no_time(tiny_data: Path, tmp_path: Path) -> None:
+    run, _ = prepared_for(tiny_data)
+    assert seconds_to_remember(run, tmp_path / "there is none", lambda: 1 / 0) == 0
+
+
+@pytest.mark.usefixtures("known_times")
+def test_remembering_takes_its_time_from_the_epochs(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of 24 s 17 are left: 4 epochs of 3.5 s and an evaluation of 1.5 s take 15.5, five 19.
+    monkeypatch.setattr(time_budget, "seconds_to_remember", lambda *_: 7.0)
+    run, choices = prepared_for(tiny_data, minutes=0.4)
+    fixed, _ = fix_epochs(run, choices, tmp_path, lambda line: None, clock=lambda: 0.0)
+    assert fixed.config.train.epochs == 4
+
+
+@pytest.mark.usefixtures("known_times")
+def test_the_time_that_a_run_took_has_it_within(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time_budget, "seconds_to_remember", lambda *_: 0.0)
+    told: list[Any] = []
+    settings = tiny_settings(imgsz=32, minutes=0.05, set=["norm=group"])
+    settings.pop("epochs")
+    visionkit.finetune(tiny_data, out=tmp_path / "run", say=told.append, listen=told.append, **settings)
+    took = next(place for place, line in enumerate(told) if str(line).startswith("Took "))
+    assert any(isinstance(event, ImagesDone) for event in told[:took])
+    assert took == len(told) - 1
+
+
 @pytest.mark.parametrize("minutes", [0, -1, float("inf"), float("nan"), "soon"])
 def test_minutes_out_of_range_are_refused(minutes: Any, tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^minutes = "):
@@ -173,12 +224,15 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("workers", [0, 1])
-def test_the_run_is_the_one_that_its_epochs_give_to_the_byte(tiny_data: Path, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "norm"), [(0, "group"), (1, "own")])
+def test_the_run_is_the_one_that_its_epochs_give_to_the_byte(
+    tiny_data: Path, tmp_path: Path, workers: int, norm: str
+) -> None:
     others = {"augment": "heavy", "workers": workers}
-    run(tiny_data, tmp_path / "measured", minutes=0.06, **others)
+    run(tiny_data, tmp_path / "measured", minutes=0.06, set=[f"norm={norm}"], **others)
     epochs, every = (settings_in(tmp_path / "measured")[name][0] for name in ("epochs", "evaluate_every"))
-    run(tiny_data, tmp_path / "plain", epochs=int(epochs), set=[f"train.evaluate_every={every}"], **others)
+    assigned = [f"norm={norm}", f"train.evaluate_every={every}"]
+    run(tiny_data, tmp_path / "plain", epochs=int(epochs), set=assigned, **others)
     for name in ("last.safetensors", "metrics.csv", "first_batch.png"):
         assert (tmp_path / "measured" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes(), name
     # What was measured left nothing behind.

@@ -125,6 +125,7 @@ def test_several_devices_become_several_processes(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     become_several("cuda:1,3")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    launcher.append(f"--log-dir={os.devnull}")
     arguments = ["-m", "visionkit", "finetune", "--device", "cuda:1,3", "--epochs", "2"]
     assert became == [(sys.executable, [*launcher, *arguments])]
     with pytest.raises(UsageError, match="device 'cuda:4' is not here, 4 CUDA devices are"):

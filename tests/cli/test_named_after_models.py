@@ -27,6 +27,15 @@ def test_without_weights_it_says_where_some_come_from(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", REMEDIES)
+def test_without_pictures_it_names_itself(command: str, command_line: CommandLine, tmp_path: Path) -> None:
+    done = command_line(command, "--weights", "best.safetensors", folder=tmp_path)
+    assert (done.code, done.stdout) == (2, "")
+    assert done.error == (
+        f"{command} needs at least one image, folder, glob or list; for example: visionkit {command} image.jpg"
+    )
+
+
 def test_any_other_weights_pass() -> None:
     require_other_than_bundled("best.safetensors", "classify", "classifier", "")
     require_other_than_bundled("coco", "classify", "classifier", "")

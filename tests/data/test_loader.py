@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import pickle
 import re
@@ -187,6 +188,18 @@ def test_evaluation_sees_each_image_once_in_order(tiny_split, workers, start_met
         assert [i for b in batches for i in b.image_ids] == list(range(100, 110))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_evaluation_sees_images_of_one_shape_together_where_squares_are_not_needed(tiny_split, workers):
+    # 60 to 78 px wide and 40 high, into 32 px: 21 to 17 rows, and 16 of the last; in multiples of 8, 24 rows, and 16.
+    view = EvaluationView(DetectionDataset(tiny_split), 32, multiple=8)
+    batches = list(evaluation_loader(view, batch=5, workers=workers))
+    assert [tuple(b.images.shape) for b in batches] == [(5, 3, 24, 32), (4, 3, 24, 32), (1, 3, 16, 32)]
+    assert [i for b in batches for i in b.image_ids] == list(range(100, 110))
+    wide_first = DetectionDataset(replace(tiny_split, images=tiny_split.images[::-1]))
+    batches = list(evaluation_loader(EvaluationView(wide_first, 32, multiple=8), batch=5, workers=workers))
+    assert [len(b.image_ids) for b in batches] == [1, 5, 4]
+
+
 def test_training_without_augmentation_shows_what_evaluation_shows(tiny_split):
     dataset = DetectionDataset(tiny_split)
     plan = BatchPlan(length=10, batch=5, epochs=1, seed=0)
@@ -280,6 +293,17 @@ def test_a_killed_worker_names_what_it_was_reading_and_the_remedy(tiny_split, st
         "); if memory ran out, use fewer --workers or --cache off, if the file is at fault, put it right"
     )
     assert "\n" not in message
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere tensors come another way")
+def test_workers_leave_no_folder_of_their_own(tiny_split):
+    loader = evaluation_loader(EvaluationView(DetectionDataset(tiny_split), 32), batch=4, workers=1)
+    folder = Path(multiprocessing.current_process()._config["tempdir"])  # type: ignore[attr-defined]
+    before = set(folder.iterdir())
+    batches = iter(loader)
+    next(batches)
+    (socket,) = set(folder.iterdir()) - before  # by which the worker hands over its tensors
+    assert socket.name.startswith("listener-")
 
 
 def test_errors_of_a_loader_that_are_of_no_worker_are_not_explained(tiny_split):

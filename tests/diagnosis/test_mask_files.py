@@ -18,6 +18,7 @@ from visionkit.diagnosis.findings import Examination
 from visionkit.diagnosis.masks import voc_colours
 from visionkit.diagnosis.splits import examine_split
 from visionkit.formats.layout import find_layout
+from visionkit.formats.mask_images import BLACK_AND_WHITE_REMARK
 
 Pixels = np.ndarray[Any, Any]
 
@@ -148,6 +149,15 @@ def test_images_and_masks_that_lack_each_other(tmp_path: Path) -> None:
 def test_a_class_that_no_mask_has(tmp_path: Path) -> None:
     found = examined(dataset(tmp_path, np.where(LABELS == 2, 1, LABELS).astype(np.uint8)))
     assert [(f.code, f.item, f.fact) for f in found.findings] == [("VK108", "class 2", "(dog) has no pixel")]
+
+
+def test_masks_in_black_and_white(tmp_path: Path) -> None:
+    found = examined(dataset(tmp_path, with_square(np.zeros_like(LABELS), 255)))
+    why = f"has no pixel; {BLACK_AND_WHITE_REMARK}"
+    assert [(f.code, f.item, f.fact) for f in found.findings] == [
+        ("VK108", "class 1", f"(cat) {why}"),
+        ("VK108", "class 2", f"(dog) {why}"),
+    ]
 
 
 def test_a_palette_mask_keeps_its_palette(tmp_path: Path) -> None:

@@ -127,6 +127,22 @@ def test_weights_come_back_as_they_were(tmp_path: Path) -> None:
     assert metadata == METADATA
 
 
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_weights(path, {**tensors(), "bias": torch.tensor([0.0, float("nan")])}, METADATA)
+    with pytest.raises(CheckpointError) as error:
+        load_weights(path)
+    assert str(error.value) == (
+        f"{path} has 1 of 2 numbers in bias that are NaN or infinite, weights must be finite; give another weights file"
+    )
+    # What is damaged besides is told as that: the bytes are not those that were written.
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_weights(path)
+
+
 def test_channels_last_weights_come_back(tmp_path: Path) -> None:
     weight = torch.randn(4, 3, 3, 3).to(memory_format=torch.channels_last)
     save_weights(tmp_path / "w.safetensors", {"weight": weight}, {})

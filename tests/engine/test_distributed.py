@@ -11,13 +11,14 @@ from visionkit.engine.distributed import by_first, joined_processes, local_rank,
 from visionkit.errors import UsageError
 
 CHECKS = Path(__file__).with_name("distributed_checks.py")
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+LAUNCHER.append(f"--log-dir={os.devnull}")  # else it leaves a temporary folder
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="torch has no gloo launcher there")
 def test_two_processes_do_alike() -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*launcher, str(CHECKS)], check=False, capture_output=True, text=True, timeout=240, cwd=CHECKS.parents[2]
+        [*LAUNCHER, str(CHECKS)], check=False, capture_output=True, text=True, timeout=240, cwd=CHECKS.parents[2]
     )
     assert done.returncode == 0, done.stdout + done.stderr
     passed = [line for line in done.stdout.splitlines() if line.startswith("ok check_")]
@@ -46,8 +47,8 @@ print("joined again", flush=True)
 def test_one_that_is_started_again_late_is_waited_for(tmp_path: Path) -> None:
     script = tmp_path / "rejoin.py"
     script.write_text(REJOIN)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    done = subprocess.run([*launcher, str(script)], check=False, capture_output=True, text=True, timeout=200)
+    launcher = [*LAUNCHER, "--max-restarts=1", str(script)]
+    done = subprocess.run(launcher, check=False, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("joined again") == 2
 

@@ -188,6 +188,15 @@ def test_nothing_fits_into_no_time() -> None:
     assert epochs_within(-3, RunCost(0, 1, 0, 0), TrainSettings(), 1) == 0
 
 
+def test_what_follows_the_last_epoch_is_taken_from_them() -> None:
+    settings, cost = TrainSettings(epochs=10, evaluate_every=10), RunCost(1, 0.5, 0.1, 2, end=3)
+    # The start, 10 epochs of 4 batches and their files, an evaluation, the end.
+    assert cost.of_run(settings, 4) == pytest.approx(1 + 10 * 2.1 + 2 + 3)
+    assert epochs_within(27.0001, cost, settings, 4) == 10
+    assert epochs_within(26.9999, cost, settings, 4) == 9
+    assert epochs_within(26.9999, RunCost(1, 0.5, 0.1, 2), settings, 4) == 10
+
+
 def test_small_images_count_as_parts_of_epochs() -> None:
     # Ten epochs at half the effort are five: 1 + 5 * 4 * 0.5 + 10 * 0.1 + 10 evaluations of 2.
     cost = RunCost(start=1, batch=0.5, epoch=0.1, evaluation=2, effort=lambda epochs: epochs / 2)

@@ -20,6 +20,7 @@ class Corner(nn.Module):
     """Finds one box an image, made of the colours of its first two pixels; nothing where these are black."""
 
     task = "detect"
+    snug = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,6 +85,7 @@ def test_a_classifier_s_answers_are_classes() -> None:
         """Says cat, then car, of every image."""
 
         task = "classify"
+        snug = False
 
         def forward(self, images: Tensor) -> Tensor:
             return images
@@ -103,6 +105,7 @@ def test_an_overlap_that_no_one_gives_is_the_model_s_own() -> None:
 
     class Asked(nn.Module):
         task = "detect"
+        snug = False
 
         def forward(self, images: Tensor) -> Tensor:
             return images

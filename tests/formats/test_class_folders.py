@@ -42,6 +42,15 @@ def test_an_image_is_of_its_folder_s_class_as_a_whole(cells: Path) -> None:
     assert (whole.id, whole.category_id, whole.bbox, whole.area) == (1, 2, (0, 0, 21, 10), 210)
 
 
+def test_rare_suffixes_are_of_images_too(tmp_path: Path) -> None:
+    write(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "val/a/3.bmp", "val/b/4.jpg")
+    for name, rare in (("train/a/1.jpg", ".jfif"), ("train/b/2.jpg", ".JPE"), ("val/a/3.bmp", ".dib")):
+        (tmp_path / name).rename((tmp_path / name).with_suffix(rare))
+    layout = find_layout(tmp_path)
+    assert [image.file_name for image in read_split(layout, "train").images] == ["a/1.jfif", "b/2.JPE"]
+    assert [image.file_name for image in read_split(layout, "val").images] == ["a/3.dib", "b/4.jpg"]
+
+
 def test_all_splits_have_the_classes_of_all_folders(cells: Path) -> None:
     splits = {name: read_split(find_layout(cells), name) for name in ("train", "val")}
     check_same_classes(splits)

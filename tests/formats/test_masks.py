@@ -16,8 +16,16 @@ from visionkit.errors import DataError
 from visionkit.formats.held_out import with_val
 from visionkit.formats.layout import find_layout, read_split
 from visionkit.formats.mask_folders import VOC_CLASSES
+from visionkit.formats.mask_images import BLACK_AND_WHITE_REMARK
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
-from visionkit.formats.semantic_map import BACKGROUND, BOXES_REMARK, label_counts, semantic_map, with_background
+from visionkit.formats.semantic_map import (
+    BACKGROUND,
+    BOXES_REMARK,
+    label_counts,
+    require_judged_pixels,
+    semantic_map,
+    with_background,
+)
 from visionkit.imaging.mask import read_mask
 
 
@@ -42,7 +50,13 @@ def test_a_mask_is_its_values_whatever_its_palette(tmp_path: Path, mode: str) ->
 @pytest.mark.parametrize(
     ("name", "mode", "message"),
     [
-        ("m.png", "RGB", "m.png has pixels of kind RGB, a mask has one value of 8 bits, its label; save it as a grey"),
+        (
+            "m.png",
+            "RGB",
+            "m.png has pixels of kind RGB, a mask has one value of 8 bits, its label; save it as a grey or palette "
+            "PNG, or name the colours in classes.json$",
+        ),
+        ("m.png", "1", "m.png has pixels of kind 1, .*; save it as a grey or palette PNG$"),  # has no colours to name
         ("m.jpg", "L", "m.jpg is a JPEG, which changes labels; save masks as PNG"),
     ],
 )
@@ -103,6 +117,43 @@ def test_another_ignore_index_becomes_ours(data: Path) -> None:
     cv2.imwrite(str(data / "masks/val/0.png"), labels)
     val = read_split(find_layout(data), "val")
     assert (semantic_map(val.images[0], val.classes)[:2] == 255).all()
+
+
+def test_masks_in_black_and_white_are_told_from_classes(tmp_path: Path) -> None:
+    data = write_masks(tmp_path / "data", {"train": 2}, names=("ground", "crack"))
+    for number in range(2):
+        drawn = np.zeros((48, 64), np.uint8)
+        drawn[10:20, 10 + number :] = 255
+        cv2.imwrite(str(data / f"masks/train/{number}.png"), drawn)
+    remarks = read_split(find_layout(data), "train").remarks
+    assert remarks == {"classes without a pixel": 1, BLACK_AND_WHITE_REMARK: 2}
+    # What the remark says to do makes the white a class.
+    content = {"names": ["ground", "crack"], "colours": [[0, 0, 0], [255, 255, 255]]}
+    (data / "classes.json").write_text(json.dumps(content))
+    split = read_split(find_layout(data), "train")
+    assert not split.remarks
+    assert label_counts(split).tolist() == [[48 * 64 - 540, 540], [48 * 64 - 530, 530]]  # 10 rows of 54 and 53
+
+
+@pytest.mark.parametrize("values", [(0, 1, 255), (0, 0), (1, 255), (255, 255)])
+def test_other_masks_are_not_taken_for_black_and_white(tmp_path: Path, values: tuple[int, ...]) -> None:
+    data = write_masks(tmp_path / "data", {"train": 1}, names=("ground", "crack"))
+    cv2.imwrite(str(data / "masks/train/0.png"), np.resize(np.array(values, np.uint8), (48, 64)))
+    assert BLACK_AND_WHITE_REMARK not in read_split(find_layout(data), "train").remarks
+
+
+def test_masks_in_which_all_is_ignored_teach_nothing(data: Path) -> None:
+    require_judged_pixels(read_split(find_layout(data), "val"))
+    for number in range(2):
+        cv2.imwrite(str(data / f"masks/val/{number}.png"), np.full((48, 64), 255, np.uint8))
+    val = read_split(find_layout(data), "val")
+    with pytest.raises(DataError) as error:
+        require_judged_pixels(val)
+    assert str(error.value) == (
+        f"no mask of {data / 'images/val'} has a pixel of a class, all is ignored, and learning needs some; correct "
+        "the masks, or what classes.json says of them"
+    )
+    require_judged_pixels(split_of())  # objects are drawn on background, which is a class
 
 
 @pytest.mark.parametrize(
@@ -284,6 +335,21 @@ def test_a_background_of_the_data_is_used_and_boxes_alone_are_refused() -> None:
     assert with_background(split).classes == split.classes
     with pytest.raises(DataError, match="has boxes alone, a segmenter learns from masks, polygons or RLEs; add them"):
         with_background(split_of(Annotation(1, 3, (0, 0, 2, 2), 4.0)))
+
+
+@pytest.mark.parametrize("count", [254, 255])
+def test_no_more_classes_than_labels(count: int) -> None:
+    # Background is one more, and 255 is the label that no one judges.
+    split = split_of(names=tuple(f"class {number}" for number in range(count)))
+    if count == 254:
+        assert len(with_background(split).classes) == 255
+        assert (semantic_map(split.images[0], with_background(split).classes) == 254).all()
+        return
+    with pytest.raises(DataError) as error:
+        with_background(split)
+    assert str(error.value) == (
+        "train.json has 256 classes with background, a map of 8 bits tells at most 255 apart; merge some"
+    )
 
 
 def test_an_image_without_objects_is_all_background() -> None:

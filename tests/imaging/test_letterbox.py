@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionkit.imaging.letterbox import PADDING_GREY, Frame, letterbox
+from visionkit.imaging.letterbox import PADDING_GREY, Frame, frame_sides, letterbox
 
 sides = st.integers(1, 300)
 
@@ -118,6 +118,31 @@ def test_drawn_on_a_given_square_it_is_the_same(width: int, height: int) -> None
     assert np.shares_memory(square, squares)
     assert frame == fresh_frame
     assert (squares[[0, 2]] == 7).all()
+
+
+def test_of_the_square_only_what_the_picture_needs() -> None:
+    # 64 x 24 into 32: 32 x 12 pixels, which multiples of 8 hold in 16 rows: 2 above and 2 below.
+    snug, frame = letterbox(picture(64, 24, 200), 32, multiple=8)
+    assert snug.shape == (16, 32, 3)
+    assert frame == Frame(64, 24, scale_x=0.5, scale_y=0.5, left=0, top=2)
+    assert (snug[2:14] == 200).all()
+    assert (snug[[0, 1, 14, 15]] == PADDING_GREY).all()
+    square, _ = letterbox(picture(64, 24, 200), 32)
+    assert np.array_equal(snug, square[8:24])  # whose padding is 10 rows
+
+
+@given(width=sides, height=sides, cells=st.integers(1, 8))
+def test_law_a_snug_frame_is_the_least_that_holds_the_picture(width: int, height: int, cells: int) -> None:
+    size = 8 * cells
+    snug, frame = letterbox(picture(width, height), size, multiple=8)
+    rows, columns = snug.shape[:2]
+    assert (rows, columns) == frame_sides(height, width, size, 8)
+    assert rows % 8 == columns % 8 == 0
+    assert max(rows, columns) == size
+    inside = frame.inside(snug[..., 0])
+    assert (inside == 0).all()
+    assert np.count_nonzero(snug[..., 0] == 0) == inside.size
+    assert max(rows - inside.shape[0], columns - inside.shape[1]) < 8
 
 
 def test_a_part_of_a_larger_image_has_its_pixels() -> None:

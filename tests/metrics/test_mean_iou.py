@@ -56,6 +56,7 @@ def loops(pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> dict[str,
 def boundary_loops(truth: NDArray[np.uint8], said: NDArray[np.uint8], c: int) -> tuple[int, int]:
     height, width = truth.shape
     d = max(1, round(0.02 * math.hypot(height, width)))
+    said = np.where(truth == 255, 255, said)  # what no one judges is of no class
 
     def near(labels: NDArray[np.uint8], y: int, x: int) -> bool:
         if labels[y, x] != c:
@@ -63,7 +64,7 @@ def boundary_loops(truth: NDArray[np.uint8], said: NDArray[np.uint8], c: int) ->
         around = [(y + dy, x + dx) for dy in range(-d, d + 1) for dx in range(-d, d + 1)]
         return any(not (0 <= v < height and 0 <= u < width) or labels[v, u] != c for v, u in around)
 
-    places = [(y, x) for y in range(height) for x in range(width) if truth[y, x] != 255]
+    places = [(y, x) for y in range(height) for x in range(width)]
     found = [(near(truth, *place), near(said, *place)) for place in places]
     return sum(a and b for a, b in found), sum(a or b for a, b in found)
 
@@ -143,7 +144,23 @@ def test_what_is_right_everywhere_scores_one() -> None:
     counts = MapCounts(TABLE, boundaries=True)
     counts.add(truth, np.where(truth == 255, 0, truth).astype(np.uint8))
     scores = counts.scores()
-    assert (scores.mIoU, scores.pixel_accuracy, scores.frequency_weighted_iou) == (1, 1, 1)
+    assert (scores.mIoU, scores.pixel_accuracy, scores.frequency_weighted_iou, scores.boundary_iou) == (1, 1, 1, 1)
+
+
+def test_the_boundary_ends_where_no_one_judges() -> None:
+    # Sky, a column that no one judges, road; all that is judged is right. In the column more sky is said, so the sky's
+    # own contour lies a column further right than the truth's, and the road's where it is.
+    truth = np.repeat(np.array([[0, 0, 0, 0, 255, 1, 1, 1, 1]], np.uint8), 9, axis=0)
+    predicted = np.where(truth == 255, 0, truth).astype(np.uint8)
+    counts = MapCounts(TABLE, boundaries=True)
+    counts.add(truth, predicted)
+    assert [row.boundary_iou for row in counts.scores().per_class.values()] == [1, 1, None, None]
+    # Of 4 x 9 pixels of sky 2 x 7 touch neither its contour nor the image's border, 22 do. One of these is said to be
+    # road: 21 are left, and its three neighbours further in touch a contour now, which in truth they do not: 21 of 25.
+    predicted[4, 3] = 1
+    wrong = MapCounts(TABLE, boundaries=True)
+    wrong.add(truth, predicted)
+    assert wrong.scores().per_class["sky"].boundary_iou == pytest.approx(21 / 25)
 
 
 def test_the_boundary_of_a_square_by_hand() -> None:

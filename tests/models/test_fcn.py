@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from visionkit.backbones.csp_light import CspLight
 from visionkit.backbones.lenet import lenet5
 from visionkit.backbones.resnet import resnet18, resnet50
+from visionkit.backbones.unit_maps import UnitMaps
 from visionkit.build import BACKBONES
 from visionkit.errors import CheckpointError, ConfigError, UsageError
 from visionkit.models.fcn import AUXILIARY_WEIGHT, Fcn
 from visionkit.models.fcn_head import FcnOutputs
 from visionkit.models.torchvision_fcn import fcn_resnet50, from_torchvision_fcn
-from visionkit.types import Target
+from visionkit.types import Level, Target
 
 
 def images(side: int = 64, count: int = 2) -> Tensor:
@@ -47,6 +48,17 @@ def test_a_backbone_without_the_levels_is_refused() -> None:
         Fcn(lenet5(), 3, finest=16)
     assert str(error.value) == (
         "model fcn16s needs a backbone with maps of stride 16, but this one has 2, 4; choose another"
+    )
+
+
+def test_a_backbone_of_one_map_has_none_for_an_auxiliary_head() -> None:
+    backbone = UnitMaps(resnet18(), {"layer4.1": Level(512, 32)})
+    assert Fcn(backbone, 3, finest=32).eval()(images()).logits.shape == (2, 3, 64, 64)
+    with pytest.raises(UsageError) as error:
+        Fcn(backbone, 3, finest=32, auxiliary=True)
+    assert str(error.value) == (
+        "an auxiliary head scores the map before the last, and this backbone gives one map; leave auxiliary at false, "
+        "or use another"
     )
 
 

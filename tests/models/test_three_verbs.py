@@ -9,7 +9,7 @@ from torch import nn
 
 from visionkit.backbones.csp_light import CspLight
 from visionkit.build import MODELS
-from visionkit.models.assembly import levels_of, unpadded_sizes
+from visionkit.models.assembly import frame_multiple_of, levels_of, unpadded_sizes
 from visionkit.models.rcnn import Rcnn
 from visionkit.types import Level, Task
 
@@ -38,7 +38,7 @@ def test_predict_may_be_asked_the_same_of_all(kind: type[nn.Module]) -> None:
 @each_model
 def test_a_class_says_what_is_known_before_one_is_built(kind: type[nn.Module]) -> None:
     assert kind.task in get_args(Task)
-    assert all(type(fact) is bool for fact in (kind.says_masks, kind.wants_proposals, kind.weighs_classes))
+    assert all(type(fact) is bool for fact in (kind.says_masks, kind.wants_proposals, kind.weighs_classes, kind.snug))
     model = kind(CspLight(), 3)
     buffers = dict(model.named_buffers())
     assert ("class_weights" in buffers) == kind.weighs_classes
@@ -49,6 +49,14 @@ def test_who_says_masks_wants_proposals_and_weighs_classes() -> None:
     assert [name for name, kind in MODELS.items() if kind.says_masks] == ["yolo-masks", "mask-rcnn"]
     assert [name for name, kind in MODELS.items() if kind.wants_proposals] == ["fast-rcnn"]
     assert [name for name, kind in MODELS.items() if kind.weighs_classes] == ["fcn32s", "fcn16s", "fcn8s"]
+
+
+def test_detectors_that_look_at_every_place_alike_are_snug() -> None:
+    # Cells of yolov1 say shares of the whole square; what is fed by proposals, classifies or segments keeps to squares.
+    snug = ["yolo", "yolo-masks", "faster-rcnn", "retinanet", "mask-rcnn"]
+    assert {name for name, kind in MODELS.items() if kind.snug} == set(snug)
+    assert frame_multiple_of(MODELS["yolo"](CspLight(), 3)) == 32
+    assert frame_multiple_of(MODELS["yolov1"](CspLight(), 3)) is None
 
 
 def test_sizes_are_those_that_are_known_or_the_images() -> None:

@@ -194,6 +194,35 @@ def test_memory_stays_flat_over_2000_images(tmp_path):
     assert len(list((tmp_path / "out").glob("*.png"))) == 2_000
 
 
+@dataclass
+class SnugBackend(ConstantBackend):
+    frame_multiple: int | None = 32
+
+    def run(self, images, *, score, iou, max_det):
+        # What is found says which image it is: the left edge is its grey.
+        super().run(images, score=score, iou=iou, max_det=max_det)
+        label, one = np.zeros(1, np.int64), np.ones(1, np.float32)
+        return [
+            RawDetections(np.array([[image[..., 0].min() / 10, 0, 32, 32]], np.float32), one, label) for image in images
+        ]
+
+
+def test_images_of_one_shape_are_looked_at_together_and_come_back_in_their_order():
+    # Into 64 px: 128 x 64 is 64 x 32, 64 x 128 is 32 x 64, so scale 0.5; a fresh frame has no padding here.
+    shapes = [(64, 128), (128, 64), (64, 128)]
+    images = [LoadedImage(str(i), np.full((*shape, 3), 10 * i, np.uint8)) for i, shape in enumerate(shapes)]
+    backend = SnugBackend()
+    results = [result for _, result in detect_loaded(backend, images, batch=3)]
+    assert [asked[0] for asked in backend.asked] == [(2, 32, 64, 3), (1, 64, 32, 3)]
+    assert [(r.path, r.boxes.tolist()) for r in results] == [(str(i), [[2 * i, 0, 64, 64]]) for i in range(3)]
+
+
+def test_a_backend_that_takes_squares_after_all_gets_them():
+    backend = SnugBackend(frame_multiple=None)
+    list(detect_loaded(backend, [LoadedImage("", np.zeros((64, 128, 3), np.uint8))]))
+    assert backend.asked[0][0] == (1, 64, 64, 3)
+
+
 def test_a_classifier_whose_scores_are_no_numbers_is_named_and_no_result():
     class Broken(ConstantBackend):
         def run(self, images, *, score, iou, max_det):

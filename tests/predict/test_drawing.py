@@ -1,5 +1,7 @@
 """Pictures of results: where lines, labels and colours land."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pictures import noise
@@ -9,6 +11,7 @@ from visionkit.predict.colours import BLACK, WHITE, class_colour, contrast, text
 from visionkit.predict.drawing import _EDGE_SHADE, draw, draw_comparison
 from visionkit.predict.labels import place_labels
 from visionkit.predict.lettering import fit_text, font_for, text_width
+from visionkit.predict.masks import window_rle
 from visionkit.result import Result
 
 NAMES = ("person", "łódź", "公交车", "a class with quite a long name", "two\nlines")
@@ -225,6 +228,27 @@ def test_comparison_shows_truth_left_and_prediction_right_with_a_legend():
     assert 0.2 < dashes.mean() < 0.8
     for panel in (picture[:legend, :640], picture[:legend, 640 + gap :]):
         assert (panel > 200).any()  # the words
+
+
+def test_comparison_shows_masks_on_both_sides():
+    # A small object lies on a large one; both become twice as large, as 160 px are below 320.
+    large, small, found = np.zeros((3, 160, 120), np.bool_)
+    large[20:140, 20:100], small[40:60, 40:60], found[60:120, 30:90] = True, True, True
+    rles = [window_rle(mask, 0, 0, 160, 120) for mask in (large, small, found)]
+    boxes = np.array([[20, 20, 100, 140], [40, 40, 60, 60], [0, 0, 9, 9]], np.float32)
+    predicted = replace(result_of([[30, 60, 90, 120]], [2], 120, 160), masks=(rles[2],))
+    names = [NAMES[0], NAMES[1], NAMES[2]]
+    picture = draw_comparison(blank(120, 160, 100), boxes, names, predicted, [*rles[:2], None])
+    top, second = picture.shape[0] - 320, picture.shape[1] - 240
+    person, second_class, third = (0.55 * np.array(class_colour(label)) + 45 for label in range(3))
+    for (y, x), colour in (((220, 120), person), ((100, 100), second_class), ((310, 20), [100, 100, 100])):
+        assert np.abs(picture[top + y, x] - colour).max() <= 1.5
+    for (y, x), colour in (((190, 120), third), ((300, 210), [100, 100, 100])):
+        assert np.abs(picture[top + y, second + x] - colour).max() <= 1.5
+    # A truth without masks is one of boxes alone.
+    plain = draw_comparison(blank(120, 160, 100), boxes, names, replace(predicted, masks=None))
+    assert (plain[top + 220, 120] == 100).all()
+    assert (plain[top + 190, second + 120] == 100).all()
 
 
 def test_comparison_enlarges_small_images():

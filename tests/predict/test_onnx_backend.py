@@ -88,6 +88,16 @@ def test_the_size_of_its_images(tmp_path: Path) -> None:
         open_onnx(fixed, image_size=64)
 
 
+def test_snug_is_what_says_so_and_is_free(tmp_path: Path) -> None:
+    says = write_graph(tmp_path / "says.onnx", text=card(snug=True))
+    backend = open_onnx(says, image_size=96)
+    assert (backend.frame_multiple, backend.image_size) == (32, 96)
+    (raw,) = backend.run(np.full((1, 32, 96, 3), 255, np.uint8), **ANY)
+    assert raw.labels.tolist() == [0]
+    assert open_onnx(write_graph(tmp_path / "mute.onnx")).frame_multiple is None
+    assert open_onnx(write_graph(tmp_path / "fixed.onnx", side=32, text=card(snug=True))).frame_multiple is None
+
+
 def test_a_file_that_is_no_graph_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty.onnx").touch()
     (tmp_path / "text.onnx").write_text("not a graph")

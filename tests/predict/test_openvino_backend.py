@@ -73,6 +73,14 @@ def test_the_size_of_its_images(tmp_path: Path) -> None:
         open_openvino(fixed, image_size=64)
 
 
+def test_snug_is_what_says_so_and_is_free(tmp_path: Path) -> None:
+    backend = open_openvino(converted(tmp_path / "says.xml", text=card(snug=True)), image_size=96, amp=False)
+    assert (backend.frame_multiple, backend.image_size) == (32, 96)
+    (raw,) = backend.run(np.full((1, 32, 96, 3), 255, np.uint8), **ANY)
+    assert raw.labels.tolist() == [0]
+    assert open_openvino(converted(tmp_path / "fixed.xml", side=32, text=card(snug=True))).frame_multiple is None
+
+
 def test_a_file_that_is_no_graph_is_one_line(tmp_path: Path) -> None:
     mute = converted(tmp_path / "mute.xml", text="")
     (tmp_path / "text.xml").write_text("not a graph")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from visionkit.predict.backend import Raw, RawMap
 from visionkit.predict.coco_writer import coco_writer
 from visionkit.predict.colours import class_colour
 from visionkit.predict.detect import LoadedImage, detect_loaded
-from visionkit.predict.drawing import draw, draw_map
+from visionkit.predict.drawing import _wordings, draw, draw_map
 from visionkit.predict.map_comparison import WRONG, draw_map_comparison
 from visionkit.predict.maps import labels_in_pixels
 from visionkit.predict.mask_writer import COLUMNS, mask_writer
@@ -186,6 +187,12 @@ def test_an_overlay_shows_picture_and_classes_with_a_legend_below() -> None:
     legend = drawn[96:].reshape(-1, 3).tolist()
     assert all(list(class_colour(label)) in legend for label in range(3))
     assert (picture == 100).all()
+
+
+def test_a_legend_does_not_say_that_there_is_none_of_what_there_is() -> None:
+    said = replace(result(), scores=np.array([0.9994, 0.0005, 0.0001], np.float32))
+    assert _wordings(said)[0] == ("road 99.9%", "road")
+    assert [words[0] for words in _wordings(said)[1:]] == ["sky 0.1%", "car <0.1%"]
 
 
 def test_pixels_of_no_class_show_the_picture() -> None:

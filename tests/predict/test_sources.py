@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from visionkit.errors import DataError, UsageError
+from visionkit.imaging.header import IMAGE_SUFFIXES
 from visionkit.predict.sources import (
     Address,
     Camera,
@@ -65,6 +66,31 @@ def test_folders_that_are_links(folder):
     assert found("p/**/*.jpg") == ["p/1.jpg", "p/other/2.jpg"]
     # Named outright it is a folder as any other.
     assert found("p/circle/*.jpg") == ["p/circle/1.jpg"]
+
+
+def test_two_links_in_a_circle_list_no_picture_twice(folder):
+    touch("top/a/1.jpg", "top/b/2.jpg", "top/b/deep/3.jpg")
+    Path("top/a/to_b").symlink_to(folder / "top/b")
+    Path("top/b/deep/to_a").symlink_to(folder / "top/a")
+    assert found("top/**/*.jpg") == ["top/a/1.jpg", "top/b/2.jpg", "top/b/deep/3.jpg"]
+    assert found("top/**") == ["top/a/1.jpg", "top/b/2.jpg", "top/b/deep/3.jpg"]
+    # From one of them alone the other has no name of its own.
+    assert found("top/a/**/*.jpg") == ["top/a/1.jpg", "top/a/to_b/2.jpg", "top/a/to_b/deep/3.jpg"]
+    assert found("top/b/deep/**/[0-9].jpg") == ["top/b/deep/3.jpg", "top/b/deep/to_a/1.jpg"]
+
+
+def test_a_folder_with_two_links_to_it_is_looked_through_once(folder):
+    touch("p/1.jpg", "elsewhere/2.jpg")
+    for name in ("one", "two"):
+        Path("p", name).symlink_to(folder / "elsewhere")
+    assert found("p/**/*.jpg") == ["p/1.jpg", "p/one/2.jpg"]
+    assert found("p/two/*.jpg", "p/**/*.jpg") == ["p/two/2.jpg", "p/1.jpg", "p/one/2.jpg"]  # files of their own
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_a_folder_gives_images_of_every_suffix(folder, suffix):
+    touch(f"p/photo{suffix}", f"p/SCAN{suffix.upper()}", "p/notes.txt")
+    assert found("p") == [f"p/photo{suffix}", f"p/SCAN{suffix.upper()}"]
 
 
 def test_an_image_named_twice_comes_once_at_its_first_place(folder):

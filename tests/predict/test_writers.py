@@ -69,6 +69,7 @@ def test_output_names_are_given_once(tmp_path):
     (tmp_path / "c.png").touch()
     names = OutputNames(tmp_path)
     sources = ["x/a.jpg", "y/a.jpg", "A.JPG", "b.webp", "b.bmp", "c.tif", "photo.v2.jpeg", "a-2.jpg", "a.png", ""]
+    sources.append("d.jfif")
     assert [names.take(source).name for source in sources] == [
         *("a.jpg", "a-2.jpg", "A-3.JPG"),
         *("b.png", "b-2.png"),
@@ -77,6 +78,7 @@ def test_output_names_are_given_once(tmp_path):
         "a-2-2.jpg",
         "a-4.png",  # not a.png: a.txt would be of two images
         "image.png",
+        "d.jfif",
     ]
     assert names.take("x/a.jpg").parent == tmp_path
 
@@ -96,7 +98,7 @@ def test_reserved_names_are_never_given(tmp_path):
     assert [names.take(source).name for source in ("Classes.jpg", "classes.png")] == ["Classes-2.jpg", "classes-3.png"]
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("a.png", 0), ("a.jpg", 12), ("ü 图.JPEG", 12)])
+@pytest.mark.parametrize(("name", "tolerance"), [("a.png", 0), ("a.jpg", 12), ("ü 图.JPEG", 12), ("a.jfif", 12)])
 def test_pictures_are_saved_as_rgb(tmp_path, name, tolerance):
     picture = np.zeros((20, 30, 3), np.uint8)
     picture[:, :15] = (250, 100, 10)

@@ -59,6 +59,16 @@ def test_a_trial_is_known_by_what_was_asked_and_not_by_what_it_came_to() -> None
     assert key_of(advice("cells", "head")) == key_of(advice("cells", "full"))
 
 
+def test_a_trial_with_other_settings_is_another() -> None:
+    plain = trial("cells", "head", 0.5)
+    small, tall = plain | {"set": ["imgsz=320"]}, plain | {"set": ["imgsz=640"]}
+    assert len({key_of(row) for row in (plain, small, tall)}) == 3
+    assert key_of(plain) == key_of(plain | {"set": []})  # as rows from before settings were written down
+    both = [plain | {"set": entries} for entries in (["imgsz=320", "norm=group"], ["norm=group", "imgsz=320"])]
+    assert key_of(both[0]) == key_of(both[1]) != key_of(small)
+    assert key_of(plain | {"set": ["imgsz=640", "imgsz=320"]}) == key_of(small)
+
+
 def test_seeds_that_are_no_numbers_are_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(TOOL), "run", "--target", "a=b", "--seeds", "0,x", "--out", str(tmp_path / "rows")],
@@ -117,6 +127,18 @@ def test_the_table() -> None:
     ]
 
 
+def test_trials_made_in_several_ways_are_not_compared() -> None:
+    with pytest.raises(VisionkitError) as error:
+        summarise([*STUDY, trial("cells", "head", 0.9, seed=2) | {"set": ["imgsz=640"]}])
+    assert str(error.value) == (
+        "trials of cells were made in 2 ways, with other minutes, weights or settings, and scores compare only within "
+        "one; keep the rows of each way in a file of their own"
+    )
+    # Of one target in another way than of another: each is compared with itself.
+    other = [row | {"minutes": 5} if row["target"] == "cells" and row["kind"] == "trial" else row for row in STUDY]
+    assert summarise(other) == summarise(STUDY)
+
+
 def test_without_trials_there_is_nothing_to_say() -> None:
     with pytest.raises(VisionkitError, match="there are no trials in these rows"):
         summarise([advice("cells", "head")])
@@ -144,6 +166,7 @@ def test_a_tiny_study_goes_on_where_it_was(tiny_run: TinyRun, tiny_data: Path, t
     rows = read_rows(out)
     assert rows[: len(begun)] == begun
     assert [row["strategy"] for row in rows[len(begun) :]] == ["scratch"]
+    assert all(row["set"] == ["imgsz=32"] for row in rows if row["kind"] == "trial")
     told = study("report", out, "--json")
     assert told.returncode == 0, told.stderr
     assert json.loads(told.stdout)["targets"]["tiny"]["seeds"]["full"] == 1

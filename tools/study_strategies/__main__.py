@@ -92,7 +92,7 @@ def run(given: argparse.Namespace) -> None:
         for seed in seeds:
             for strategy, freeze in plans:
                 row: Row = {"kind": "trial", "target": target, "strategy": strategy, "freeze": freeze, "seed": seed}
-                row |= {"minutes": given.minutes, "weights": given.weights}
+                row |= {"minutes": given.minutes, "weights": given.weights, "set": given.set}
                 if key_of(row) in known:
                     continue
                 with tempfile.TemporaryDirectory(prefix="study-") as out:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from rows import Row
+from rows import Row, way_of
 
 from visionkit.errors import VisionkitError
 
@@ -87,18 +87,26 @@ def summarise(rows: Sequence[Row]) -> Summary:
     """The targets in the order of their first rows.
 
     Raises:
-        VisionkitError: there is no trial.
+        VisionkitError: there is no trial, or those of a target were made in several ways.
     """
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    ways: dict[str, set[Any]] = defaultdict(set)
     advised: dict[str, str] = {}
     for row in rows:
         if row["kind"] == "trial":
             # No score, as where nothing was found to judge, is a score of 0.
             scores[row["target"]][plan_of(row)].append(row["score"] or 0.0)
+            ways[row["target"]].add(way_of(row))
         else:
             advised[row["target"]] = plan_of(row)
     if not scores:
         raise VisionkitError("there are no trials in these rows; make some by: tools/study_strategies run")
+    for target, made in ways.items():
+        if len(made) > 1:
+            raise VisionkitError(
+                f"trials of {target} were made in {len(made)} ways, with other minutes, weights or settings, and "
+                "scores compare only within one; keep the rows of each way in a file of their own"
+            )
     return Summary(
         tuple(
             TargetRegret(

@@ -11,14 +11,25 @@ from visionkit.errors import VisionkitError
 
 Row = dict[str, Any]
 
-KEY = ("kind", "target", "strategy", "freeze", "seed", "minutes", "weights")
-"""What makes two rows the same trial; of an advice, kind and target."""
+ADVICE_KEY = ("kind", "target")
+"""What makes two rows the same advice."""
+
+TRIAL_KEY = (*ADVICE_KEY, "strategy", "freeze", "seed")
+"""What makes two rows the same trial, made in the same way."""
 
 
 def key_of(row: Row) -> tuple[Any, ...]:
-    """The same for rows of the same trial."""
-    names = KEY if row["kind"] == "trial" else KEY[:2]
-    return tuple(row.get(name) for name in names)
+    """The same for rows of the same trial, or of the same advice."""
+    if row["kind"] != "trial":
+        return tuple(row[name] for name in ADVICE_KEY)
+    return (*(row[name] for name in TRIAL_KEY), way_of(row))
+
+
+def way_of(row: Row) -> tuple[Any, ...]:
+    """How a trial was made: for how long, from which weights, with which settings. These come in any order, and of two
+    of one name the last counts; rows from before they were written down are as those without any."""
+    settings = dict(entry.partition("=")[::2] for entry in row.get("set", ()))
+    return row["minutes"], row["weights"], *sorted(settings.items())
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -13,6 +13,7 @@ from visionkit.api.finetune import finetune
 from visionkit.api.measured_advice import measured_advice
 from visionkit.api.prepare import open_run
 from visionkit.api.strategy import LOADED_RATE
+from visionkit.api.task_data import require_fitting_data
 from visionkit.choices import Choices
 from visionkit.config import Config
 from visionkit.counted import counted
@@ -102,7 +103,8 @@ def advise(
             as for `finetune`.
 
     Raises:
-        UsageError, ConfigError, DataError, CheckpointError: something given is wrong.
+        UsageError, ConfigError, DataError, CheckpointError: something given is wrong, as data of another kind than the
+            model learns.
         VisionkitError: a trial failed on its way.
     """
     unknown = [name for name in flags if name not in (*_FLAGS, *_TRAIN_FLAGS)]
@@ -118,6 +120,7 @@ def advise(
     if data is not None:
         choices.say({"data": str(data)}, "flag")
     opened = open_run(choices, say, listen=listen)
+    require_fitting_data(opened.config, opened.train_images)  # else what is advised is refused
     for line in opened.train_images.left_out:
         on_skip(line)
     advice = measured_advice(opened.config, opened.train_images, opened.source, opened.device, listen)

@@ -14,6 +14,7 @@ from visionkit.api.tiled_evaluation import tiled_results, tiled_rows
 from visionkit.build import LoadedModel
 from visionkit.engine.evaluate import detect_batches
 from visionkit.formats.records import AnnotatedImages
+from visionkit.models.assembly import frame_multiple_of
 
 
 def rows_as_trained(
@@ -55,7 +56,8 @@ def rows_as_trained(
             )
         )
     else:
-        loader = split_loader(data, recipe.imgsz, recipe.train.batch, workers, device)
+        multiple = frame_multiple_of(loaded.model)
+        loader = split_loader(data, recipe.imgsz, recipe.train.batch, workers, device, multiple)
         model = loaded.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         rows = detect_batches(model, loader, loaded.classes, device=device, amp=amp, iou=iou, on_images=on_images)
     loaded.model.cpu()

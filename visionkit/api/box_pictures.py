@@ -1,4 +1,4 @@
-"""Pictures of the boxes that a detector is scored by, truth beside detections."""
+"""Pictures of the boxes and masks that a detector is scored by, truth beside detections."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visionkit.formats.records import AnnotatedImages
+from visionkit.formats.object_shapes import as_rle
+from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
 from visionkit.imaging.reader import read_image
 from visionkit.predict.drawing import draw_comparison
 from visionkit.predict.writers import OutputNames, save_picture
-from visionkit.result import Result
+from visionkit.result import Result, Rle
 
 PICTURE_SCORE = 0.25
 
@@ -23,11 +24,12 @@ def draw_comparisons(folder: Path, truth: AnnotatedImages, rows: Sequence[Mappin
 
     Args:
         folder: gets `NAME.jpg` or `NAME.png` for each; a name that is taken gets a number.
-        rows: COCO results on the split.
+        rows: COCO results on the split; where they have masks, those of the truth are shown too.
         count: how many pictures there are at most.
     """
     names = OutputNames(folder)
     table = truth.classes
+    says_masks = any("segmentation" in row for row in rows)
     for record in truth.images[:count]:
         assert record.path is not None
         image = read_image(record.path)
@@ -40,11 +42,18 @@ def draw_comparisons(folder: Path, truth: AnnotatedImages, rows: Sequence[Mappin
             boxes=_corners([row["bbox"] for row in shown]),
             scores=np.array([row["score"] for row in shown], np.float32),
             labels=np.array([table.label(row["category_id"]) for row in shown], np.int64),
+            masks=tuple(row["segmentation"] for row in shown) if says_masks else None,
         )
         objects = [annotation for annotation in record.annotations if not annotation.iscrowd]
         truth_names = [table.names[table.label(annotation.category_id)] for annotation in objects]
-        picture = draw_comparison(image, _corners([o.bbox for o in objects]), truth_names, result)
+        masks = [_mask(annotation, record) for annotation in objects] if says_masks else ()
+        picture = draw_comparison(image, _corners([o.bbox for o in objects]), truth_names, result, masks)
         save_picture(names.take(record.path), picture)
+
+
+def _mask(annotation: Annotation, record: ImageRecord) -> Rle | None:
+    segmentation = annotation.segmentation
+    return None if segmentation is None else as_rle(segmentation, record.width, record.height)
 
 
 def _corners(boxes: Sequence[Sequence[float]]) -> NDArray[np.float32]:

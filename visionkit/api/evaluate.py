@@ -40,6 +40,7 @@ from visionkit.metrics.coco_map import CocoScores, Task
 from visionkit.metrics.mean_iou import SegmentationScores
 from visionkit.metrics.score_calibration import fit_score_map
 from visionkit.metrics.task_scores import TaskScores
+from visionkit.models.assembly import frame_multiple_of
 from visionkit.predict.tiling import Tiling, chosen_tiling
 from visionkit.report.map_content import SeenMaps
 
@@ -162,7 +163,7 @@ def evaluate(
             loaded,
             loaded.model.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]
             truth,
-            split_loader(samples, image_size, together, workers, where),
+            split_loader(samples, image_size, together, workers, where, frame_multiple_of(loaded.model)),
             tiling,
             image_size,
             together,
@@ -278,9 +279,12 @@ def evaluate_predictions(
     return score_detections(truth, rows, task, beside, f"{Path(predictions).name} on {truth.source.name}", images)
 
 
-def split_loader(data: Samples, image_size: int, batch: int, workers: int, device: torch.device) -> BatchLoader:
-    """The letterboxed batches of a dataset, in its order."""
-    view = EvaluationView(data, image_size)
+def split_loader(
+    data: Samples, image_size: int, batch: int, workers: int, device: torch.device, multiple: int | None = None
+) -> BatchLoader:
+    """The letterboxed batches of a dataset, in its order; where there is a `multiple`, as of `letterbox`, images of one
+    shape after another."""
+    view = EvaluationView(data, image_size, multiple)
     return evaluation_loader(view, batch=batch, workers=workers, pin_memory=device.type == "cuda")
 
 

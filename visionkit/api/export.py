@@ -244,7 +244,7 @@ def _certify(
     score, most = min(EVALUATION_SCORE, least / 2), EVALUATION_MAX_DET
     if loaded.model.task == "classify":  # every class is compared, however unlikely
         score, most = 0.0, len(loaded.classes)
-    heard = Heard(model)
+    heard = Heard(model, graph.frame_multiple)
     beside = Compared(graph, heard, parity)
     sides: list[tuple[Backend, Scoring | None]] = [(beside, None)]  # which asks the model itself
     if compared.sides is not None:

@@ -22,7 +22,7 @@ from visionkit.api.shared_run import begun, require_shareable, speaking
 from visionkit.api.source_memory import remember_source
 from visionkit.api.study_plan import is_study
 from visionkit.api.task_data import is_fitted
-from visionkit.api.time_budget import fix_epochs, settle_length
+from visionkit.api.time_budget import TimeBudget, fix_epochs, settle_length
 from visionkit.api.training_run import FinetuneResult, run_training
 from visionkit.choices import Choices, describe
 from visionkit.engine.checkpoint import set_aside_damaged
@@ -197,9 +197,7 @@ def _begin(
         result = run_fitting(prepared, folder, listen, say_and_log)
     else:
         result = run_training(prepared, folder, listen, say_and_log, stop=stop, processes=processes)
-    if budget is not None:
-        say_and_log(budget.sentence())
-    return _finished(result, prepared, report, listen, say_and_log, processes)
+    return _finished(result, prepared, report, listen, say_and_log, processes, budget)
 
 
 def _finished(
@@ -209,13 +207,16 @@ def _finished(
     listen: Listener,
     say: Say,
     processes: TorchProcesses | None,
+    budget: TimeBudget | None = None,
 ) -> FinetuneResult:
-    """The result with what follows a run: statistics of its images, its report, where it is wanted, and the old classes
-    before and after, where it has a guard."""
+    """The result with what follows a run: statistics of its images, with which its `budget` of time ends; its report,
+    where it is wanted, and the old classes before and after, where it has a guard."""
     if not (processes is None or processes.first):
         return result
     if not is_fitted(run.config):
         remember_source(run, (result.best, result.last), listen)
+    if budget is not None:
+        say(budget.sentence())
     if report:
         write_run_report(run, result, listen, say)
     return result if run.guard is None else _with_what_was_forgotten(result, run, listen, say)

@@ -139,6 +139,11 @@ def open_run(
             f"the annotations in {layout.root} are not those this run began with, and it would end elsewhere; "
             "restore them, or start a new run"
         )
+    if saved is not None and saved.get("proposals_sha256", "") not in ("", proposals_sha256(config)):
+        raise DataError(
+            f"the proposals in {config.proposals} are not those this run began with, and it would end elsewhere; "
+            "restore them, or start a new run"
+        )
     skip_bad = config.skip_bad or waives_errors(layout, config.waive, say)
     try:
         train_images, val_images = _read_splits(layout, task, skip_bad, say)
@@ -151,8 +156,9 @@ def open_run(
         )
 
     choices.say({"data": str(layout.path.resolve())}, choices.origin("data"))
-    if config.guard:
-        choices.say({"guard": str(Path(config.guard).resolve())}, choices.origin("guard"))
+    for name in ("guard", "proposals"):
+        if place := getattr(config, name):
+            choices.say({name: str(Path(place).resolve())}, choices.origin(name))
     here, cores = processes_here(), os.cpu_count() or 1
     if config.workers is None:
         # A process that has one core to itself reads its images between steps, sooner than another would in its way.
@@ -320,6 +326,26 @@ def annotations_sha256(layout: DatasetLayout) -> str:
     for split in ("train", "val"):
         for piece in layout.splits[split].content() if split in layout.splits else ():
             digest.update(piece)
+    return digest.hexdigest()
+
+
+def proposals_sha256(config: Config) -> str:
+    """SHA-256 of the proposals that a run learns from and is judged on; empty where it names none.
+
+    Raises:
+        DataError: their folder has none for a split, or they cannot be read.
+    """
+    if not config.proposals:
+        return ""
+    digest = hashlib.sha256()
+    for split in ("train", "val"):
+        place = proposals_file(config, split)
+        assert place is not None
+        try:
+            with place.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise DataError(f"{place} cannot be read ({error.strerror}); check its permissions") from error
     return digest.hexdigest()
 
 

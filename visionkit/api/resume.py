@@ -13,6 +13,7 @@ from visionkit.engine.distributed import TorchProcesses, by_first
 from visionkit.engine.run_folder import RunFolder
 from visionkit.engine.train import is_finished
 from visionkit.errors import CheckpointError
+from visionkit.nn.finite import require_finite
 
 
 def prepare_resumed(
@@ -28,7 +29,7 @@ def prepare_resumed(
         elsewhere: settings that change no result, such as `workers`, in place of the run's own.
 
     Raises:
-        CheckpointError: there is no whole state, or it does not hold together.
+        CheckpointError: there is no whole state, it does not hold together, or its weights are not finite.
         DataError: the annotations changed since.
     """
     saved = by_first(processes, lambda: _saved_state(folder, say))
@@ -36,6 +37,9 @@ def prepare_resumed(
         raise CheckpointError(
             f"{folder.state} has format {saved.get('format')!r}, this version reads {STATE_FORMAT!r}; start a new run"
         )
+    for weights in ("model", "average"):
+        # No run saves such weights, and from them none can go on.
+        require_finite(saved["training"][weights], folder.state, "start a new run")
     choices = Choices()
     choices.say(saved["config"], "file")
     choices.say(elsewhere or {}, "flag")

@@ -16,6 +16,7 @@ from visionkit.engine.evaluate import detect_batches, segment_batches
 from visionkit.engine.events import Listener
 from visionkit.engine.run_folder import RunFolder
 from visionkit.errors import UsageError
+from visionkit.models.assembly import frame_multiple_of
 
 
 def check_reportable(run: Prepared) -> None:
@@ -53,7 +54,8 @@ def write_run_report(run: Prepared, result: FinetuneResult, listen: Listener, sa
     else:
         model = loaded.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         data = task_dataset(config, truth, proposals=proposals_file(config, "val"))
-        loader = split_loader(data, config.imgsz, config.train.batch, min(1, config.workers or 0), device)
+        workers, multiple = min(1, config.workers or 0), frame_multiple_of(model)
+        loader = split_loader(data, config.imgsz, config.train.batch, workers, device, multiple)
         if is_map:
             score_maps(truth, segment_batches(model, loader, device=device, amp=amp, on_images=count), beside, title)
         else:

@@ -22,7 +22,7 @@ from visionkit.formats.dataset_layout import DatasetLayout
 from visionkit.formats.held_out import with_val
 from visionkit.formats.proposals import read_proposals, split_file
 from visionkit.formats.records import AnnotatedImages
-from visionkit.formats.semantic_map import with_background
+from visionkit.formats.semantic_map import require_judged_pixels, with_background
 from visionkit.models.rcnn import Rcnn
 from visionkit.types import Task
 
@@ -46,12 +46,14 @@ def training_dataset(
     large images in tiles where the recipe says so.
 
     Raises:
-        DataError: likewise; or masks are learnt and there are none.
+        DataError: likewise; or masks are learnt and there are none, or none that says anything.
         ConfigError: masks are learnt and the augmentation would lose them, or tiles are asked for that it cannot learn.
         UsageError: as `DetectionDataset`, or a tile is too small.
     """
     training_tiling(recipe)
     require_fitting_augment(recipe)
+    require_fitting_data(recipe, images)
+    require_judged_pixels(images)
     if says_masks(recipe):
         return in_tiles(recipe, DetectionDataset(images, cache, masks=True))
     data = task_dataset(recipe, images, cache, proposals)
@@ -121,26 +123,31 @@ def task_dataset(
     return DetectionDataset(images, cache, proposals=read_proposals(proposals, images))
 
 
-def _boxes(recipe: Recipe, images: AnnotatedImages, cache: CacheName) -> DetectionDataset:
-    if any(image.mask is not None for image in images.images):
-        raise DataError(
-            f"{images.source} has masks and no boxes, which model {recipe.model} learns; use --model fcn8s, or other "
-            "data"
-        )
+def require_fitting_data(recipe: Recipe, images: AnnotatedImages) -> None:
+    """Raises DataError where a split has something else than a recipe's model learns."""
+    task = task_of(recipe)
+    if task == "classify":
+        return
     if images.whole_images:
+        lacks = "boxes" if task == "detect" else "masks"
         raise DataError(
-            f"{images.source} has a folder per class and no boxes, which model {recipe.model} learns; use --model "
+            f"{images.source} has a folder per class and no {lacks}, which model {recipe.model} learns; use --model "
             "classifier, or other data"
         )
+    if task == "detect" and any(image.mask is not None for image in images.images):
+        has = "masks of whole pictures and none of objects" if says_masks(recipe) else "masks and no boxes"
+        raise DataError(
+            f"{images.source} has {has}, which model {recipe.model} learns; use --model fcn8s, or other data"
+        )
+
+
+def _boxes(recipe: Recipe, images: AnnotatedImages, cache: CacheName) -> DetectionDataset:
+    require_fitting_data(recipe, images)
     return DetectionDataset(images, cache)
 
 
 def _maps(recipe: Recipe, images: AnnotatedImages, cache: CacheName) -> SemanticDataset:
-    if images.whole_images:
-        raise DataError(
-            f"{images.source} has a folder per class and no masks, which model {recipe.model} learns; use --model "
-            "classifier, or other data"
-        )
+    require_fitting_data(recipe, images)
     return SemanticDataset(images, cache)
 
 

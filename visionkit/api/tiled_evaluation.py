@@ -23,6 +23,7 @@ from visionkit.metrics.task_scores import TaskScores
 from visionkit.predict.backend import Backend
 from visionkit.predict.coco_writer import coco_rows
 from visionkit.predict.detect import LoadedImage, detect_loaded
+from visionkit.predict.made_ahead import made_ahead
 from visionkit.predict.tiling import Tiling
 from visionkit.result import Result
 
@@ -131,10 +132,9 @@ def results_on(
     iou: float | None,
     on_images: Callable[[int], None],
 ) -> Iterator[tuple[ImageRecord, Result]]:
-    """The same of any backend; images are seen whole where there is no tiling."""
-    for record in truth.images:
-        assert record.path is not None
-        image = LoadedImage(str(record.path), read_image(record.path))
+    """The same of any backend; images are seen whole where there is no tiling. Each is read while the one before it is
+    looked at."""
+    for record, image in zip(truth.images, made_ahead(map(_read, truth.images)), strict=True):
         ((_, result),) = detect_loaded(
             backend,
             [image],
@@ -146,3 +146,8 @@ def results_on(
         )
         on_images(1)
         yield record, result
+
+
+def _read(record: ImageRecord) -> LoadedImage:
+    assert record.path is not None
+    return LoadedImage(str(record.path), read_image(record.path))

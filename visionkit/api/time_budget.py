@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from visionkit.api.prepare import Prepared, Say, batch_plan
+from visionkit.api.source_memory import seconds_to_remember
 from visionkit.api.task_data import proposals_file, training_dataset
 from visionkit.api.training_run import RunParts
 from visionkit.api.training_samples import growth
@@ -211,7 +212,11 @@ def _measure(
     # Workers decode beside the steps. Without them it is done between these, and by each process for itself: mosaics
     # draw from all images.
     reading = by_first(processes, lambda: 0.0 if config.workers else decoding * len(run.train_data))
-    cost = RunCost(steps.start + reading, steps.batch, ends.files, evaluation + ends.files_evaluated, effort)
+    # On the files that the trial of epochs' ends wrote.
+    remembering = by_first(processes, lambda: seconds_to_remember(run, folder.last, clock))
+    cost = RunCost(
+        steps.start + reading, steps.batch, ends.files, evaluation + ends.files_evaluated, effort, remembering
+    )
     return cost, f"Measured {batch / steps.batch:.3g} images/s and {evaluation:.2g} s an evaluation"
 
 

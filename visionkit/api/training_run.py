@@ -12,7 +12,7 @@ from torch import nn
 
 from visionkit.api.evaluate import counted_images, split_loader
 from visionkit.api.guard import Forgetting
-from visionkit.api.prepare import STATE_FORMAT, Prepared, Say, annotations_sha256, batch_plan
+from visionkit.api.prepare import STATE_FORMAT, Prepared, Say, annotations_sha256, batch_plan, proposals_sha256
 from visionkit.api.run_failures import explained
 from visionkit.api.task_data import FRAMINGS, proposals_file, task_dataset, task_of
 from visionkit.api.tiled_evaluation import tiled_scores
@@ -35,6 +35,7 @@ from visionkit.engine.tensorboard import tensorboard_log
 from visionkit.engine.train import TrainingState, is_finished, train
 from visionkit.formats.records import AnnotatedImages
 from visionkit.metrics.task_scores import TaskScores, scores_by_name
+from visionkit.models.assembly import frame_multiple_of
 from visionkit.nn.freeze import frozen_sha256, prove_frozen
 from visionkit.predict.writers import save_picture
 
@@ -121,6 +122,7 @@ class RunParts:
     view: TrainingView
     plan: BatchPlan
     data_sha256: str
+    proposals_sha256: str
     listen: Listener
     processes: TorchProcesses | None = None
     loaders: list[BatchLoader] = field(default_factory=list)
@@ -139,7 +141,8 @@ class RunParts:
             FRAMINGS[task_of(config)],
         )
         plan = shared_plan(run, processes)
-        return cls(run, folder, view, plan, annotations_sha256(run.layout), listen, processes)
+        hashes = annotations_sha256(run.layout), proposals_sha256(config)
+        return cls(run, folder, view, plan, *hashes, listen, processes)
 
     @property
     def batches(self) -> _Batches:
@@ -159,7 +162,8 @@ class RunParts:
         items = range(len(data)) if processes is None else own_part(len(data), processes)
         own = data if processes is None else Part(data, items)
         batch = config.train.batch if processes is None else max(1, config.train.batch // processes.world_size)
-        loader = split_loader(own, config.imgsz, batch, min(1, config.workers or 0), device)
+        multiple = frame_multiple_of(self.run.state.model)
+        loader = split_loader(own, config.imgsz, batch, min(1, config.workers or 0), device, multiple)
         self.loaders.append(loader)
 
         def evaluate(model: nn.Module) -> TaskScores:
@@ -183,6 +187,7 @@ class RunParts:
             "training": state.to_dict(),
             "config": _flat(self.run.config),
             "data_sha256": self.data_sha256,
+            "proposals_sha256": self.proposals_sha256,
             "kept_sha256": self.run.data_kept_sha256,
             "frozen_sha256": self.run.frozen_sha256,
             "thaw_sha256": list(state.thaws.sha256),

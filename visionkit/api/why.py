@@ -71,7 +71,7 @@ def why_detections(
     wanted = None if classes is None else np.array([names.index(name) for name in classes], np.int64)
 
     def look(part: NDArray[np.uint8]) -> tuple[RawWhy, Frame]:
-        square, frame = letterbox(part, backend.image_size)
+        square, frame = letterbox(part, backend.image_size, multiple=backend.frame_multiple)
         images = torch.from_numpy(square[None]).permute(0, 3, 1, 2)
         outputs = run_model(backend.model, images, device=backend.device, amp=backend.amp)
         (made,) = decisions(backend.model, outputs, score=conf, iou=iou, max_det=max_det)

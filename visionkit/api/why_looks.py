@@ -16,6 +16,7 @@ from visionkit.data import framing
 from visionkit.data.collate import collate
 from visionkit.data.tiles import cut_out
 from visionkit.engine.explain import decisions, object_rows, raw_why, run_model
+from visionkit.models.assembly import frame_multiple_of
 from visionkit.models.lost_objects import found_objects
 from visionkit.ops.boxes import box_iou
 from visionkit.predict.merging import Found, Window, came_before, found_in, merged_places
@@ -79,7 +80,8 @@ class Looking:
         part = replace(sample, labels=np.arange(len(sample.labels)))
         part = part if window == (0, 0, width, height) else cut_out(part, framing.Window(*window), self.min_visible)
         objects = part.labels
-        batch = collate([framing.letterboxed(replace(part, labels=sample.labels[objects]), self.image_size)])
+        part, multiple = replace(part, labels=sample.labels[objects]), frame_multiple_of(self.model)
+        batch = collate([framing.letterboxed(part, self.image_size, multiple=multiple)])
         (target,), (frame,) = batch.targets, batch.frames
         outputs = run_model(self.model, batch.images, device=self.device, amp=self.amp, proposals=batch.proposals)
         (made,) = decisions(self.model, outputs, score=self.conf, iou=self.iou, max_det=self.max_det)

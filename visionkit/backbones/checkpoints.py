@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from visionkit.errors import CheckpointError
+from visionkit.nn.finite import require_finite
 
 CLASSIFIERS = ("fc.", "classifier.", "aux1.", "aux2.")
 """How the names of classifiers begin in torchvision's models; `aux` are GoogLeNet's auxiliary ones."""
@@ -25,7 +26,7 @@ def read_torchvision(path: Path) -> dict[str, Tensor]:
     Such a file is a pickle: only tensors and plain values are unpickled, nothing in it is ever run.
 
     Raises:
-        CheckpointError: it holds anything but tensors by name.
+        CheckpointError: it holds anything but tensors by name, or a NaN or an infinity in them.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -40,4 +41,5 @@ def read_torchvision(path: Path) -> dict[str, Tensor]:
             f"{path} must hold tensors by name and nothing else, {strange[0]!r} is not one; give the file that "
             "torchvision published"
         )
+    require_finite(content, path, "give the file that torchvision published")
     return dict(content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from visionkit.cli.detect import detect
+from visionkit.cli.detect import detect, named_sources
 from visionkit.cli.loaded import require_other_than_bundled
 
 
@@ -25,4 +25,5 @@ def classify(**options: Any) -> None:
     require_other_than_bundled(
         weights, "classify", "classifier", "which visionkit finetune --model classifier makes of your pictures"
     )
+    named_sources("classify", options.get("source"), options.get("source_"))
     detect(**options)

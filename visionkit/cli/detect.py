@@ -130,11 +130,7 @@ def detect(
 
     Example: [bold]visionkit detect clip.mp4 webcam:0 https://example.org/photo.jpg --every 2 --json[/bold]
     """
-    sources = [*(source or ()), *(source_ or ())]
-    if not sources:
-        raise UsageError(
-            "detect needs at least one image, folder, glob or list; for example: visionkit detect image.jpg"
-        )
+    sources = named_sources("detect", source, source_)
     from visionkit.cli.video_progress import video_progress
     from visionkit.predict.json_writer import write_json_line
     from visionkit.predict.output_formats import DEFAULT_FORMATS, chosen_formats
@@ -212,6 +208,16 @@ def detect(
     if skipped:
         say(f"{counted(count, 'image')} done, {len(skipped)} skipped")
         raise typer.Exit(3 if count else 2)
+
+
+def named_sources(command: str, *given: Sequence[str] | None) -> list[str]:
+    """What a command is to look at, as arguments and as options. Raises UsageError where that is nothing."""
+    sources = [name for names in given for name in names or ()]
+    if not sources:
+        raise UsageError(
+            f"{command} needs at least one image, folder, glob or list; for example: visionkit {command} image.jpg"
+        )
+    return sources
 
 
 def _check_new(out: Path | None) -> None:

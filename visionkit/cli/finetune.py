@@ -271,7 +271,11 @@ def finetune(
 
 def _print(result: FinetuneResult) -> None:
     shown = "  ".join(f"{name} {value:.4f}" for name, value in result.scores.items() if value is not None)
-    typer.echo(f"Best epoch {result.best_epoch} of {result.epochs}: {shown}" if result.epochs else f"Fitted: {shown}")
+    if result.epochs and not shown:
+        typer.echo(f"No epoch is the best: val has nothing to judge, and {next(iter(result.scores))} is not defined")
+    else:
+        best = f"Best epoch {result.best_epoch} of {result.epochs}"
+        typer.echo(f"{best if result.epochs else 'Fitted'}: {shown}")
     if result.skipped:
         typer.echo(f"Skipped {counted(result.skipped, 'step')}: loss or gradient was not finite")
     typer.echo(f"Weights: {result.best}")

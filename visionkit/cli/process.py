@@ -99,4 +99,6 @@ def become_several(device: str | None, processes: int = 1) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    # It would make a temporary folder for logs that no one asked for, and leave it there.
+    launcher.append(f"--log-dir={os.devnull}")
     os.execv(sys.executable, [*launcher, "-m", "visionkit", *sys.argv[1:]])

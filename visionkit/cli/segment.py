@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from visionkit.cli.detect import detect
+from visionkit.cli.detect import detect, named_sources
 from visionkit.cli.loaded import require_other_than_bundled
 
 
@@ -27,6 +27,8 @@ def segment(**options: Any) -> None:
 
     json  detections.jsonl: a Result an image, each class with its mask.
 
+    Each pixel has one class, so --conf, --iou and --max-det, which choose among detections, change nothing.
+
     An image is seen as in training, whole or in tiles, unless --tile is given: then what is larger than a tile is seen
     in overlapping tiles, whose scores are blended without seams.
 
@@ -36,4 +38,5 @@ def segment(**options: Any) -> None:
     require_other_than_bundled(
         weights, "segment", "segmenter", "which visionkit finetune --model fcn8s makes, or torchvision:fcn_resnet50"
     )
+    named_sources("segment", options.get("source"), options.get("source_"))
     detect(**options)

@@ -57,13 +57,17 @@ class Motion(NamedTuple):
     shift_y: float = 0.0
 
 
-def letterboxed(sample: Sample, size: int, out: NDArray[np.uint8] | None = None) -> tuple[Sample, Frame]:
+def letterboxed(
+    sample: Sample, size: int, out: NDArray[np.uint8] | None = None, *, multiple: int | None = None
+) -> tuple[Sample, Frame]:
     """The sample in the network's square, undistorted and otherwise unchanged; and the way back.
 
     Args:
-        out: u8 [size, size, 3] to draw on; None makes one.
+        out: u8 to draw on, such as [size, size, 3]; None makes one.
+        multiple: as of `letterbox`; a semantic map has the whole square.
     """
-    image, frame = letterbox(sample.image, size, out)
+    assert multiple is None or sample.semantic is None
+    image, frame = letterbox(sample.image, size, out, multiple=multiple)
     semantic = None if sample.semantic is None else letterboxed_map(sample.semantic, frame, size)
     # Edges are two corners, as boxes are.
     lines = sample.outlines

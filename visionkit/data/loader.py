@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -189,20 +190,28 @@ def evaluation_loader(
     start_method: StartMethod | None = None,
     pin_memory: bool = False,
 ) -> BatchLoader:
-    """Every image once, in dataset order; the last batch may be smaller. Workers stay for the next iteration.
+    """Every image once, in dataset order, those of one size in the view after another; the last batch of each may be
+    smaller. Workers stay for the next iteration.
 
     Args and raises as `training_loader`.
     """
-    spans = [range(i, min(i + batch, len(view))) for i in range(0, len(view), batch)]
-    tasks = [_Task(span, view.image_size) for span in spans]
+    of_sides: dict[tuple[int, int], list[int]] = {}
+    for index, sides in enumerate(view.sides()):
+        of_sides.setdefault(sides, []).append(index)
+    tasks = [
+        _Task(indices[i : i + batch], view.image_size, sides)
+        for sides, indices in of_sides.items()
+        for i in range(0, len(indices), batch)
+    ]
     return _batch_loader(view, tasks, workers, start_method, pin_memory, persistent=workers > 0)
 
 
 class _Task(NamedTuple):
-    """One batch to prepare: keys of the view, and the side of the squares in pixels."""
+    """One batch to prepare: keys of the view, the side of the square in pixels, and the sides of the images in it."""
 
     keys: Sequence[Any]
     size: int
+    sides: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +227,8 @@ class _Remaining:
 
     def __iter__(self) -> Iterator[_Task]:
         for step, keys in enumerate(self.plan.batches_from(self.start_step), self.start_step):
-            yield _Task(keys, self.view.batch_image_size(*divmod(step, self.plan.steps_per_epoch)))
+            size = self.view.batch_image_size(*divmod(step, self.plan.steps_per_epoch))
+            yield _Task(keys, size, (size, size))
 
 
 class _View(Protocol):
@@ -236,7 +246,7 @@ class _Batches:
     reading: _Reading
 
     def __getitems__(self, task: _Task) -> PackedBatch | VisionkitError:
-        images = np.empty((len(task.keys), task.size, task.size, 3), np.uint8)
+        images = np.empty((len(task.keys), *task.sides, 3), np.uint8)
         try:
             return pack([self.view.render(key, task.size, images[i]) for i, key in enumerate(task.keys)], images)
         except VisionkitError as error:
@@ -291,6 +301,10 @@ def _batch_loader(
     if start_method not in (None, "fork", "spawn"):
         raise UsageError(f"unknown start method {start_method!r}; choose fork or spawn")
     method = start_method or ("fork" if sys.platform == "linux" else "spawn")
+    if workers:
+        # This process's folder, which goes with it, is then its workers' too. Each would make one of its own for the
+        # socket by which it hands over tensors, and leave it behind where it is killed.
+        get_temp_dir()
     reading = _Reading.of(view.dataset, workers, method)
     return BatchLoader(
         DataLoader(

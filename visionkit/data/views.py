@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from visionkit.data.framing import letterboxed, random_framing, random_mirroring
 from visionkit.data.growth import NO_GROWTH, STRIDE, Growth
 from visionkit.data.mixup import mixup
 from visionkit.data.mosaic import mosaic
-from visionkit.imaging.letterbox import Frame
+from visionkit.imaging.letterbox import Frame, frame_sides
 from visionkit.types import Sample
 
 Framing = Callable[[Sample, int, AugmentSettings, np.random.Generator, NDArray[np.uint8] | None], tuple[Sample, Frame]]
@@ -29,6 +29,15 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int, /) -> Sample: ...
+
+
+class Sized(Samples, Protocol):
+    """A dataset that knows the sizes of its images before they are read."""
+
+    @property
+    def sizes(self) -> NDArray[np.int32]:
+        """[N, 2] width and height in pixels."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +131,16 @@ def multi_scale_bounds(size: int, spread: float) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationView:
-    """A dataset as evaluation sees it: every image once, letterboxed, every object kept."""
+    """A dataset as evaluation sees it: every image once, letterboxed, every object kept.
+
+    Args:
+        image_size: side of the network's square in pixels.
+        multiple: as of `letterbox`; then the dataset must know the sizes of its images.
+    """
 
     dataset: Samples
     image_size: int
+    multiple: int | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -134,6 +149,14 @@ class EvaluationView:
         """Image `index`, boxes in network pixels, and the frame that leads back to original pixels."""
         return self.render(index, self.image_size)
 
+    def sides(self) -> list[tuple[int, int]]:
+        """Of each image in the view height and width in pixels."""
+        if self.multiple is None:
+            return [(self.image_size, self.image_size)] * len(self)
+        sizes = cast(Sized, self.dataset).sizes.tolist()
+        return [frame_sides(height, width, self.image_size, self.multiple) for width, height in sizes]
+
     def render(self, index: int, size: int, out: NDArray[np.uint8] | None = None) -> tuple[Sample, Frame]:
-        """As `view[index]`, in a square of `size` pixels; drawn on `out` u8 [size, size, 3], or on a new one."""
-        return letterboxed(self.dataset.read(index), size, out)
+        """As `view[index]`, in a square of `size` pixels, or what it needs of it; drawn on `out` u8 of that size, or on a
+        new one."""
+        return letterboxed(self.dataset.read(index), size, out, multiple=self.multiple)

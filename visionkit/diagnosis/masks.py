@@ -19,7 +19,14 @@ from visionkit.formats.findings import shown
 from visionkit.formats.json_file import read_json
 from visionkit.formats.mask_colours import Colour, is_colour
 from visionkit.formats.mask_folders import CLASSES, MaskFolders, VocMasks
-from visionkit.formats.mask_images import IGNORED, MaskClasses, MaskedImage, read_mask_classes
+from visionkit.formats.mask_images import (
+    BLACK_AND_WHITE_REMARK,
+    IGNORED,
+    MaskClasses,
+    MaskedImage,
+    is_black_and_white,
+    read_mask_classes,
+)
 from visionkit.formats.records import AnnotatedImages, ImageRecord, MaskFile
 from visionkit.formats.voc import may_name, name_in
 from visionkit.imaging.header import read_header
@@ -43,6 +50,7 @@ class _Book:
         self.source, self.classes, self.palette = source, classes, palette
         self.findings: list[Finding] = []
         self.records: list[ImageRecord] = []
+        self.partly_judged = 0
         self.pictures: list[Path] = []
         self.others: list[Path] = []
         self.repairs: list[FileRepair] = []
@@ -146,8 +154,10 @@ def _examined(
     for pair in pairs:
         totals += _examine_pair(pair, book, look)
     if totals.any():
+        why = f"; {BLACK_AND_WHITE_REMARK}" if book.partly_judged and is_black_and_white(totals, book.classes) else ""
         for label in np.flatnonzero(totals == 0).tolist():
-            book.find("VK108", classes_file, f"({book.classes.table.names[label]}) has no pixel", f"class {label}")
+            fact = f"({book.classes.table.names[label]}) has no pixel{why}"
+            book.find("VK108", classes_file, fact, f"class {label}")
     truth = None
     if book.records:
         truth = AnnotatedImages(book.classes.table, tuple(book.records), book.source)
@@ -195,6 +205,7 @@ def _recorded(pair: MaskedImage, judged: JudgedMask, book: _Book) -> Any:
     assert pair.mask is not None
     counts = np.bincount(judged.labels.ravel(), minlength=256)[: len(book.classes.table)].astype(np.int64)
     height, width = judged.labels.shape
+    book.partly_judged += int(counts.sum() < judged.labels.size)
     mask = MaskFile(pair.mask, tuple(counts.tolist()), book.classes.ignored, book.classes.colours)
     book.records.append(ImageRecord(len(book.records) + 1, pair.file_name, pair.image, width, height, mask=mask))
     return counts

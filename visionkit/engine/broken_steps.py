@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from visionkit.errors import VisionkitError
+from visionkit.nn.finite import not_finite
 from visionkit.ops.global_count import Processes
 from visionkit.types import Batch
 
@@ -32,8 +33,7 @@ def all_finite(values: Iterable[Mapping[str, float]], norm: float) -> bool:
 
 def require_finite_weights(model: nn.Module, epoch: int) -> None:
     """Raises DivergedError where a parameter or a running statistic is not finite: such weights are not to be saved."""
-    tensors = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
-    if not all(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).tolist()):
+    if not_finite(model.state_dict()) is not None:
         raise DivergedError(
             f"the weights are no longer finite in epoch {epoch}; the last saved state is intact, start anew with a "
             f"lower --lr"

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from visionkit.errors import CheckpointError
 from visionkit.nn.fingerprint import tensors_sha256
+from visionkit.nn.finite import require_finite
 
 METADATA_KEY = "visionkit"
 STATE_MAGIC = b"VKSTATE1"
@@ -82,7 +83,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the metadata of a file that `save_weights` wrote.
 
     Raises:
-        CheckpointError: missing, not safetensors, not ours, or not the bytes that were written.
+        CheckpointError: missing, not safetensors, not ours, not the bytes that were written, or not of finite numbers.
     """
     if not path.is_file():
         fact = "is not a file" if path.exists() else "does not exist"
@@ -101,6 +102,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     sha256 = metadata.pop("sha256", None) if isinstance(metadata, dict) else None
     if sha256 is None or sha256 != _content_sha256(tensors, metadata):
         raise CheckpointError(f"{path} is damaged: its content does not match its SHA-256; copy or download it again")
+    require_finite(tensors, path, "give another weights file")
     return tensors, metadata
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from visionkit.data.views import Samples
+from visionkit.data.views import Samples, Sized
 from visionkit.engine.distributed import TorchProcesses
 from visionkit.engine.evaluate import classify_batches, detect_batches, segment_batches
 from visionkit.formats.records import AnnotatedImages
@@ -48,6 +49,11 @@ class Part:
 
     def read(self, index: int) -> Sample:
         return self.dataset.read(self.items[index])
+
+    @property
+    def sizes(self) -> NDArray[np.int32]:
+        """[N, 2] width and height in pixels, of a dataset that knows them."""
+        return cast(Sized, self.dataset).sizes[self.items.start : self.items.stop]
 
     def path(self, index: int) -> Path | None:
         """Where an item lies; None where the dataset does not say."""

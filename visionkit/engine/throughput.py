@@ -47,6 +47,7 @@ class RunCost:
         epoch: the files at the end of each epoch.
         evaluation: one of them, with the files that only follow an evaluation.
         effort: how many epochs of full-size batches a run of so many epochs takes as long as; where images grow, fewer.
+        end: once, after the last epoch.
     """
 
     start: float
@@ -54,6 +55,7 @@ class RunCost:
     epoch: float
     evaluation: float
     effort: Callable[[int], float] = float
+    end: float = 0.0
 
     def of_run(self, settings: TrainSettings, batches_per_epoch: int) -> float:
         """Seconds of a whole run.
@@ -63,7 +65,7 @@ class RunCost:
         """
         learning = self.effort(settings.epochs) * batches_per_epoch * self.batch
         evaluating = len(settings.evaluation_epochs()) * self.evaluation
-        return self.start + learning + settings.epochs * self.epoch + evaluating
+        return self.start + learning + settings.epochs * self.epoch + evaluating + self.end
 
 
 def epochs_within(seconds: float, cost: RunCost, settings: TrainSettings, batches_per_epoch: int) -> int:
@@ -80,7 +82,7 @@ def epochs_within(seconds: float, cost: RunCost, settings: TrainSettings, batche
     def least(epochs: int) -> float:
         evaluations = -(-epochs // settings.evaluate_every) if settings.evaluate_every else min(epochs, FEWEST_OWN)
         learning = cost.effort(epochs) * batches_per_epoch * cost.batch
-        return cost.start + learning + epochs * cost.epoch + evaluations * cost.evaluation
+        return cost.start + learning + epochs * cost.epoch + evaluations * cost.evaluation + cost.end
 
     too_many = 1
     while least(too_many) <= seconds:

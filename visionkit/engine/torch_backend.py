@@ -12,7 +12,7 @@ from torch import nn
 
 from visionkit.classes import ClassTable
 from visionkit.engine.device import precision
-from visionkit.models.assembly import model_task
+from visionkit.models.assembly import frame_multiple_of, model_task
 from visionkit.nn.fold import folded
 from visionkit.predict.backend import Raw, RawClasses, RawDetections, RawMap
 from visionkit.score_map import ScoreMap
@@ -25,7 +25,7 @@ class TorchBackend:
     Args:
         model: in eval mode. What runs is a copy of it on `device` whose batch norms are folded into the convolutions;
             where it has none, or `exact`, it itself is moved there.
-        image_size: side in pixels of the square images that `run` takes.
+        image_size: side in pixels of the square images that `run` takes, or parts of, where the model is snug.
         amp: bf16 autocast where the hardware has it.
         exact: run layer by layer, as training and evaluation do.
         score_map: what its scores are worth, where it was calibrated.
@@ -48,6 +48,7 @@ class TorchBackend:
         self.model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.classes = classes
         self.image_size = image_size
+        self.frame_multiple = frame_multiple_of(self.model)
         self.device = device
         self.amp = amp
         self.name = name
@@ -56,8 +57,8 @@ class TorchBackend:
 
     @torch.inference_mode()
     def run(self, images: NDArray[np.uint8], *, score: float, iou: float | None, max_det: int) -> list[Raw]:
-        """What u8 images [B, S, S, 3] show, RGB, letterboxed; one record an image, in network pixels."""
-        # [B, S, S, 3] seen as [B, 3, S, S] is channels_last memory, which convolutions like, without a copy.
+        """What u8 images [B, H, W, 3] show, RGB, letterboxed; one record an image, in network pixels."""
+        # [B, H, W, 3] seen as [B, 3, H, W] is channels_last memory, which convolutions like, without a copy.
         batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device)
         with precision(self.device, self.amp):
             outputs = self.model(batch)

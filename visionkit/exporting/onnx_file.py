@@ -118,6 +118,7 @@ def about(
         "imgsz": image_size,
         "stride": model.stride,
         "iou": iou,
+        "snug": model.snug,
         "sha256": sha256,
         "recipe": dict(recipe),
     }

@@ -17,10 +17,15 @@ MOST_MAPS = 16
 
 
 class _Passing:
-    """A backend that passes on what another says of images, and nothing of what its scores are worth."""
+    """A backend that passes on what another says of images, and nothing of what its scores are worth.
 
-    def __init__(self, backend: Backend) -> None:
+    Args:
+        frame_multiple: as `Snug` has it; of both that are compared the same.
+    """
+
+    def __init__(self, backend: Backend, frame_multiple: int | None = None) -> None:
         self.backend = backend
+        self.frame_multiple = frame_multiple
 
     @property
     def name(self) -> str:
@@ -42,8 +47,8 @@ class _Passing:
 class Heard(_Passing):
     """A model whose answers are kept, look by look, until they are compared."""
 
-    def __init__(self, backend: Backend) -> None:
-        super().__init__(backend)
+    def __init__(self, backend: Backend, frame_multiple: int | None = None) -> None:
+        super().__init__(backend, frame_multiple)
         self._said: deque[Sequence[Raw] | None] = deque()
         self._maps = 0
 
@@ -71,7 +76,7 @@ class Compared(_Passing):
     not yet."""
 
     def __init__(self, backend: Backend, model: Heard, parity: Parity) -> None:
-        super().__init__(backend)
+        super().__init__(backend, model.frame_multiple)
         self.model = model
         self.parity = parity
 

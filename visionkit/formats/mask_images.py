@@ -24,6 +24,11 @@ IGNORED = 255
 
 UNUSED_REMARK = "classes without a pixel"
 
+BLACK_AND_WHITE_REMARK = (
+    "masks hold 0 and 255 alone, and 255 is judged by no one; if it is a class, name both in classes.json and say "
+    '"colours": [[0, 0, 0], [255, 255, 255]] there'
+)
+
 _NO_MASK_RULE = "every image needs a mask of its name; add the mask or remove the image"
 _MASK_RULE = "every mask must be readable; replace the file or remove it with its image"
 _SIZE_RULE = "a mask must have the size of its upright picture; make it again"
@@ -89,6 +94,7 @@ def read_masked_images(
     """
     images: list[ImageRecord] = []
     totals = np.zeros(len(classes.table), np.int64)
+    partly_judged = 0
     for image_id, pair in enumerate(pairs, 1):
         mark = findings.mark()
         item = f"image {shown(pair.file_name)}"
@@ -97,6 +103,7 @@ def read_masked_images(
         if findings.is_bad(mark) or size is None or counts is None or pair.mask is None:
             continue
         totals += counts
+        partly_judged += int(counts.sum() < size[0] * size[1])
         mask = MaskFile(pair.mask, tuple(counts.tolist()), classes.ignored, classes.colours)
         images.append(ImageRecord(image_id, pair.file_name, pair.image, *size, mask=mask))
     findings.refuse_errors()
@@ -107,7 +114,16 @@ def read_masked_images(
     unused = int((totals == 0).sum())
     if unused:
         findings.remark(UNUSED_REMARK, unused)
+    if partly_judged and is_black_and_white(totals, classes):
+        findings.remark(BLACK_AND_WHITE_REMARK, partly_judged)
     return AnnotatedImages(classes.table, tuple(images), source, findings.remarks, tuple(findings.left_out))
+
+
+def is_black_and_white(totals: NDArray[np.int64], classes: MaskClasses) -> bool:
+    """Whether masks that hold ignored pixels too, of whose judged pixels i64 [K] are of each class, may have been drawn
+    in black and white: nothing can be learnt from one class."""
+    of_numbers = classes.colours is None and classes.ignored == IGNORED
+    return of_numbers and bool(totals[0]) and not totals[1:].any()
 
 
 def _label_counts(

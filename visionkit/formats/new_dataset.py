@@ -19,11 +19,9 @@ from visionkit.formats.boxes import Box
 from visionkit.formats.extras import About
 from visionkit.formats.kept_ids import FILE, SCHEMA, kept_image
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
-from visionkit.imaging.header import IMAGE_SUFFIXES, read_header
+from visionkit.imaging.header import IMAGE_SUFFIXES, RARE_SUFFIXES, SUFFIXES, read_header
 
 EMPTY_NOT_HELD = "masks without a pixel: written as boxes"
-
-_SUFFIX_OF = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp", "TIFF": ".tif", "GIF": ".gif"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +138,8 @@ def link_or_copy(file: Path, target: Path) -> bool:
 class PictureNames:
     """Hands out names for pictures of one folder, each stem once, as labels go by stems: `a.jpg`, `a-2.png`.
 
-    Folders before a name are left out, and signs that no list of names can have become underscores.
+    Folders before a name are left out, and signs that no list of names can have become underscores. `a.jfif` is given
+    as `a.jpg`, for the sake of other tools.
     """
 
     def __init__(self) -> None:
@@ -153,8 +152,10 @@ class PictureNames:
         name = PureWindowsPath(image.file_name).name
         stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
         if suffix.lower() not in IMAGE_SUFFIXES:
+            stem, suffix = name, ""
+        if not suffix or suffix.lower() in RARE_SUFFIXES:
             with image.path.open("rb") as file:
-                stem, suffix = name, _SUFFIX_OF[read_header(file, str(image.path)).format]
+                suffix = SUFFIXES[read_header(file, str(image.path)).format][0]
         stem = "".join("_" if sign in '/\\:,;"' or not _is_plain(sign) else sign for sign in stem).strip()
         if not stem or stem.startswith((".", "_")):
             stem = f"image{stem.replace('.', '_')}"  # names that begin so are passed over by some

@@ -25,7 +25,7 @@ def with_background(annotated: AnnotatedImages) -> AnnotatedImages:
     the classes, the last label where it is new.
 
     Raises:
-        DataError: no object has a polygon or an RLE.
+        DataError: no object has a polygon or an RLE, or there are more classes than labels.
     """
     if any(image.mask is not None for image in annotated.images):
         return annotated
@@ -39,7 +39,23 @@ def with_background(annotated: AnnotatedImages) -> AnnotatedImages:
     remarks = Counter(annotated.remarks)
     if drawn < len(objects):
         remarks[BOXES_REMARK] += len(objects) - drawn
-    return replace(annotated, classes=_table_with_background(annotated.classes), remarks=remarks)
+    classes = _table_with_background(annotated.classes)
+    if len(classes) > IGNORED:
+        raise DataError(
+            f"{annotated.source} has {len(classes)} classes with {BACKGROUND}, a map of 8 bits tells at most {IGNORED} "
+            "apart; merge some"
+        )
+    return replace(annotated, classes=classes, remarks=remarks)
+
+
+def require_judged_pixels(annotated: AnnotatedImages) -> None:
+    """Raises DataError where there is nothing to learn: no mask of a split has a pixel of a class."""
+    masks = [image.mask for image in annotated.images if image.mask is not None]
+    if masks and not any(any(mask.pixels) for mask in masks):
+        raise DataError(
+            f"no mask of {annotated.source} has a pixel of a class, all is ignored, and learning needs some; correct "
+            "the masks, or what classes.json says of them"
+        )
 
 
 def _table_with_background(table: ClassTable) -> ClassTable:

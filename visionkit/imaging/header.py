@@ -18,8 +18,23 @@ if TYPE_CHECKING:
 MAX_PIXELS = 100_000_000
 """Images of more pixels are refused: decoded, this many take 300 MB."""
 
-FORMATS = ("JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WebP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+}
+"""Of the formats that are read, the usual one first. A file named outright may have any."""
+
+FORMATS = tuple(SUFFIXES)
+IMAGE_SUFFIXES = tuple(suffix for of_format in SUFFIXES.values() for suffix in of_format)
+"""Of the files that are images where a folder is looked through."""
+
+JPEG_SUFFIXES = SUFFIXES["JPEG"]
+RARE_SUFFIXES = (".jpe", ".jfif", ".dib")
+"""Those that other tools pass over."""
 
 _STARTS: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),

@@ -70,30 +70,49 @@ class Frame:
 
 
 def letterbox(
-    image: NDArray[np.uint8], size: int, out: NDArray[np.uint8] | None = None
+    image: NDArray[np.uint8], size: int, out: NDArray[np.uint8] | None = None, *, multiple: int | None = None
 ) -> tuple[NDArray[np.uint8], Frame]:
     """Scale an image to fit a square of `size` pixels, centred, the rest filled with grey.
 
     Args:
         image: u8 [H, W, 3].
         size: side of the square in pixels.
-        out: u8 [size, size, 3] to draw on, such as a place in a batch; None makes one.
+        out: u8 to draw on, such as a place in a batch, of the size that is returned; None makes one.
+        multiple: of the square only as many rows and columns as the image needs, rounded up to multiples of this; None
+            keeps the square.
 
     Returns:
-        The square u8 [size, size, 3] and the Frame that leads back.
+        The square u8 [size, size, 3], or u8 [rows, columns, 3] of it, and the Frame that leads back.
     """
     height, width = image.shape[:2]
-    ratio = min(size / width, size / height)
-    new_w, new_h = max(1, round(width * ratio)), max(1, round(height * ratio))
-    left, top = (size - new_w) // 2, (size - new_h) // 2
-    square = np.empty((size, size, 3), np.uint8) if out is None else out
-    if (new_w, new_h) != (size, size):
-        square.fill(PADDING_GREY)
-    place = square[top : top + new_h, left : left + new_w]
+    new_h, new_w = _scaled_sides(height, width, size)
+    rows, columns = frame_sides(height, width, size, multiple)
+    left, top = (columns - new_w) // 2, (rows - new_h) // 2
+    canvas = np.empty((rows, columns, 3), np.uint8) if out is None else out
+    if (new_h, new_w) != (rows, columns):
+        canvas.fill(PADDING_GREY)
+    place = canvas[top : top + new_h, left : left + new_w]
     if (new_w, new_h) == (width, height):
         place[:] = image
     else:
         # INTER_AREA averages when shrinking; linear would alias fine texture.
-        interpolation = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
+        interpolation = cv2.INTER_AREA if max(new_h, new_w) < max(height, width) else cv2.INTER_LINEAR
         cv2.resize(image, (new_w, new_h), dst=place, interpolation=interpolation)
-    return square, Frame(width, height, new_w / width, new_h / height, left, top)
+    return canvas, Frame(width, height, new_w / width, new_h / height, left, top)
+
+
+def frame_sides(height: int, width: int, size: int, multiple: int | None) -> tuple[int, int]:
+    """Height and width in pixels of what `letterbox` gives of an image of these.
+
+    >>> frame_sides(1080, 1920, 640, None), frame_sides(1080, 1920, 640, 32)  # 360 x 640 pixels in it
+    ((640, 640), (384, 640))
+    """
+    if multiple is None:
+        return size, size
+    rows, columns = (-(-side // multiple) * multiple for side in _scaled_sides(height, width, size))
+    return rows, columns
+
+
+def _scaled_sides(height: int, width: int, size: int) -> tuple[int, int]:
+    ratio = min(size / width, size / height)
+    return max(1, round(height * ratio)), max(1, round(width * ratio))

@@ -29,9 +29,10 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     """
     image = _decoded(path)
     if image.mode not in ("L", "P"):
+        colours = ", or name the colours in classes.json" if image.mode in ("RGB", "RGBA") else ""
         raise DataError(
             f"{path} has pixels of kind {image.mode}, a mask has one value of 8 bits, its label; save it as a grey or "
-            "palette PNG, or name the colours in classes.json"
+            f"palette PNG{colours}"
         )
     return np.array(image)
 

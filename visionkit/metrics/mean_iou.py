@@ -33,7 +33,8 @@ class SegmentationClassScores:
     Args:
         IoU: pixels that truth and prediction both give to the class, of those that either gives to it.
         accuracy: share of its true pixels that are found.
-        boundary_iou: IoU of the pixels near the class's contours; None where it was not asked for.
+        boundary_iou: IoU of the pixels near the class's contours, those around what no one judges too; None where it
+            was not asked for.
         pixels: true ones.
         predicted_pixels: of those that are judged.
     """
@@ -117,14 +118,16 @@ class MapCounts:
         if self.of_images is not None:
             self.of_images.append(np.stack(_right_true_predicted(confusion)))
         if self.boundaries:
-            self._add_boundaries(truth, predicted, truth != IGNORED)
+            self._add_boundaries(truth, predicted)
         self.images += 1
 
-    def _add_boundaries(self, truth: Labels, predicted: Labels, judged: NDArray[np.bool_]) -> None:
+    def _add_boundaries(self, truth: Labels, predicted: Labels) -> None:
         width = boundary_width(*truth.shape)
-        for label in np.union1d(truth[judged], predicted[judged]).tolist():
+        # Where no one judges the truth ends, and so must the prediction: else what is right everywhere scores below 1.
+        predicted = np.where(truth == IGNORED, np.uint8(IGNORED), predicted)
+        for label in np.union1d(truth, predicted).tolist():
             if label < len(self.classes):
-                near_truth, near_predicted = (near_boundary(m == label, width) & judged for m in (truth, predicted))
+                near_truth, near_predicted = (near_boundary(m == label, width) for m in (truth, predicted))
                 self.boundary[label] += (
                     np.count_nonzero(near_truth & near_predicted),
                     np.count_nonzero(near_truth | near_predicted),

@@ -8,7 +8,8 @@ A model has three verbs. Their arguments are the same in all models; one that ha
 
 Its class says what has to be known before one is built: `task`; `says_masks`, whether it learns the masks of objects
 and says them; `wants_proposals`, whether it learns from proposals that it has to be given; `weighs_classes`, whether it
-has a buffer `class_weights` [K] for its loss.
+has a buffer `class_weights` [K] for its loss; `snug`, whether it is judged and used on no more of the network's square
+than an image needs, rounded up to its stride, and not on all of it.
 """
 
 from __future__ import annotations
@@ -50,6 +51,12 @@ def model_task(model: nn.Module) -> Task:
     """What a model says of an image, as its class has it."""
     task: Task = model.task  # type: ignore[assignment]
     return task
+
+
+def frame_multiple_of(model: nn.Module) -> int | None:
+    """What `letterbox` is to be told where the model is judged or used."""
+    multiple: int | None = model.stride if model.snug else None  # type: ignore[assignment]
+    return multiple
 
 
 def unpadded_sizes(images: Tensor, sizes: Sequence[tuple[int, int]] | None) -> tuple[tuple[int, int], ...]:

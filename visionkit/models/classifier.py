@@ -102,6 +102,7 @@ class Classifier(nn.Module):
     says_masks: ClassVar[bool] = False
     wants_proposals: ClassVar[bool] = False
     weighs_classes: ClassVar[bool] = False
+    snug: ClassVar[bool] = False
 
     def __init__(
         self,

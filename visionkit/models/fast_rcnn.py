@@ -59,6 +59,7 @@ class FastRcnn(nn.Module):
     """It learns from proposals of each image, and is judged on them."""
 
     weighs_classes: ClassVar[bool] = False
+    snug: ClassVar[bool] = False
 
     def __init__(
         self,

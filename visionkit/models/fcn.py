@@ -50,6 +50,7 @@ class Fcn(nn.Module):
     says_masks: ClassVar[bool] = False
     wants_proposals: ClassVar[bool] = False
     weighs_classes: ClassVar[bool] = True
+    snug: ClassVar[bool] = False
     class_weights: Tensor
 
     def __init__(
@@ -71,6 +72,11 @@ class Fcn(nn.Module):
         if finest < own:
             backbone = with_finer_map(backbone, finest)
         levels = levels_of(backbone)
+        if auxiliary and len(levels) == 1:
+            raise UsageError(
+                "an auxiliary head scores the map before the last, and this backbone gives one map; leave auxiliary at "
+                "false, or use another"
+            )
         if classes > MOST_CLASSES:
             raise UsageError(f"a segmenter tells at most {MOST_CLASSES} classes apart, got {classes}; merge some")
         self.normalize = Normalize()

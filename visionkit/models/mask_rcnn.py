@@ -70,6 +70,7 @@ class MaskRcnn(nn.Module):
 
     wants_proposals: ClassVar[bool] = False
     weighs_classes: ClassVar[bool] = False
+    snug: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -132,6 +132,7 @@ class Rcnn(nn.Module):
     says_masks: ClassVar[bool] = False
     wants_proposals: ClassVar[bool] = False
     weighs_classes: ClassVar[bool] = False
+    snug: ClassVar[bool] = False
 
     stride = 1
     """Image sides must be divisible by this many pixels."""

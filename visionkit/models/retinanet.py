@@ -145,6 +145,7 @@ class RetinaNet(nn.Module):
     says_masks: ClassVar[bool] = False
     wants_proposals: ClassVar[bool] = False
     weighs_classes: ClassVar[bool] = False
+    snug: ClassVar[bool] = True
 
     def __init__(
         self,

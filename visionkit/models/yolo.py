@@ -136,6 +136,7 @@ class Yolo(nn.Module):
     says_masks: ClassVar[bool] = False
     wants_proposals: ClassVar[bool] = False
     weighs_classes: ClassVar[bool] = False
+    snug: ClassVar[bool] = True
 
     def __init__(
         self,

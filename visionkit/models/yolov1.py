@@ -180,6 +180,7 @@ class YoloV1(nn.Module):
     says_masks: ClassVar[bool] = False
     wants_proposals: ClassVar[bool] = False
     weighs_classes: ClassVar[bool] = False
+    snug: ClassVar[bool] = False
 
     def __init__(
         self, backbone: nn.Module, classes: int, *, boxes: int = BOXES_A_CELL, weights: LossWeights | None = None

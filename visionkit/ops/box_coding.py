@@ -53,7 +53,9 @@ def expected_distances(logits: Tensor) -> Tensor:
         [..., 4], in strides, in [0, R - 1].
     """
     distribution: Tensor = logits.unflatten(-1, (4, -1)).float().softmax(-1)
-    return distribution @ torch.arange(distribution.shape[-1], dtype=torch.float32, device=logits.device)
+    numbers = torch.arange(distribution.shape[-1], dtype=torch.float32, device=logits.device)
+    # Not `@`: ONNX Runtime takes ten times as long for the product with one column, a tenth of the whole network.
+    return (distribution * numbers).sum(-1)
 
 
 def encode_deltas(boxes: Tensor, anchors: Tensor, weights: DeltaWeights = (1, 1, 1, 1)) -> Tensor:

@@ -75,13 +75,14 @@ class Backend(Protocol):
 
     @property
     def image_size(self) -> int:
-        """Side in pixels of the square the images are letterboxed to."""
+        """Side in pixels of the square the images are letterboxed to, or to as much of it as they need: see `Snug`."""
 
     def run(self, images: NDArray[np.uint8], *, score: float, iou: float | None, max_det: int) -> Sequence[Raw]:
         """Detect in a batch, or classify it.
 
         Args:
-            images: u8 [B, S, S, 3] RGB, letterboxed, S = `image_size`.
+            images: u8 [B, S, S, 3] RGB, letterboxed, S = `image_size`; of a `Snug` one u8 [B, H, W, 3], neither
+                side more than S.
             score: the least score a detection may have, or any class but the best.
             iou: NMS threshold: of two boxes of one class that overlap more, the lower score goes;
                 None leaves it to the model.
@@ -91,6 +92,21 @@ class Backend(Protocol):
             One record an image, of the kind that the model's task gives.
         """
         ...
+
+
+@runtime_checkable
+class Snug(Protocol):
+    """A backend whose images need not be squares."""
+
+    @property
+    def frame_multiple(self) -> int | None:
+        """What divides both sides of an image; None where it takes squares alone after all."""
+        ...
+
+
+def frame_multiple(backend: Backend) -> int | None:
+    """What `letterbox` is to be told for a backend."""
+    return backend.frame_multiple if isinstance(backend, Snug) else None
 
 
 @runtime_checkable

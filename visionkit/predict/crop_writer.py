@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from visionkit.imaging.header import JPEG_SUFFIXES
 from visionkit.predict.class_names import folder_names
-from visionkit.predict.writers import JPEG_SUFFIXES, AddResult, Pixels, save_picture
+from visionkit.predict.writers import AddResult, Pixels, save_picture
 from visionkit.result import Result
 
 FOLDER = "crops"

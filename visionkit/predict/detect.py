@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from visionkit.classes import ClassTable
 from visionkit.errors import DataError, UsageError, VisionkitError
 from visionkit.imaging.letterbox import Frame, letterbox
-from visionkit.predict.backend import Backend, Calibrated, Raw, RawClasses, RawMap
+from visionkit.predict.backend import Backend, Calibrated, Raw, RawClasses, RawMap, frame_multiple
 from visionkit.predict.maps import NO_CLASS, Labels, class_pixels, labels_in_pixels
 from visionkit.predict.masks import pasted_masks
 from visionkit.predict.merging import Found, Window, found_in
@@ -143,8 +144,20 @@ class _Asked:
     max_det: int
     wanted: NDArray[np.int64] | None
 
-    def run(self, squares: Sequence[NDArray[np.uint8]]) -> Sequence[Raw]:
-        return self.backend.run(np.stack(squares), score=self.score, iou=self.iou, max_det=self.max_det)
+    def letterboxed(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Frame]:
+        return letterbox(pixels, self.backend.image_size, multiple=frame_multiple(self.backend))
+
+    def run(self, images: Sequence[NDArray[np.uint8]]) -> list[Raw]:
+        """Letterboxed images, those of one size at once."""
+        together: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for number, image in enumerate(images):
+            together[image.shape].append(number)
+        found: dict[int, Raw] = {}
+        for numbers in together.values():
+            batch = np.stack([images[number] for number in numbers])
+            said = self.backend.run(batch, score=self.score, iou=self.iou, max_det=self.max_det)
+            found.update(zip(numbers, said, strict=True))
+        return [found[number] for number in range(len(images))]
 
     def result(self, image: LoadedImage, fields: dict[str, Any], milliseconds: dict[str, float]) -> Result:
         score_map = self.backend.score_map if isinstance(self.backend, Calibrated) else None
@@ -166,7 +179,7 @@ def _detect_batch(model: _Asked, group: Sequence[LoadedImage]) -> Iterator[tuple
     squares, frames, preprocess_ms = [], [], []
     for image in group:
         start = perf_counter()
-        square, frame = letterbox(image.pixels, model.backend.image_size)
+        square, frame = model.letterboxed(image.pixels)
         squares.append(square)
         frames.append(frame)
         preprocess_ms.append(_milliseconds_since(start))
@@ -192,10 +205,8 @@ def _detect_tiled(model: _Asked, image: LoadedImage, tiling: Tiling, batch: int)
     def look(windows: Sequence[Window]) -> Iterator[tuple[Frame, Raw]]:
         for first in range(0, len(windows), batch):
             start = perf_counter()
-            pairs = [
-                letterbox(image.pixels[top:bottom, left:right], model.backend.image_size)
-                for left, top, right, bottom in windows[first : first + batch]
-            ]
+            some = windows[first : first + batch]
+            pairs = [model.letterboxed(image.pixels[top:bottom, left:right]) for left, top, right, bottom in some]
             milliseconds["preprocess"] += _milliseconds_since(start)
             start = perf_counter()
             found = model.run([square for square, _ in pairs])

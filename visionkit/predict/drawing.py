@@ -14,7 +14,7 @@ from visionkit.predict.colours import GREY, INK, WHITE, Colour, class_colour
 from visionkit.predict.labels import Label, draw_label, place_labels, stack_labels
 from visionkit.predict.lettering import fit_text, text_width, write_line
 from visionkit.predict.maps import strips
-from visionkit.result import Result
+from visionkit.result import Result, Rle
 
 Image = NDArray[np.uint8]
 
@@ -68,30 +68,31 @@ def draw(image: Image, result: Result) -> Image:
         _draw_classes(canvas, result, Pen.for_image(canvas))
     else:
         pen = Pen.for_image(canvas)
-        _draw_masks(canvas, result, pen)
+        _draw_masks(canvas, result.masks or (), _colours(result), pen)
         _draw_detections(canvas, result, pen)
     return canvas
 
 
-def _draw_masks(canvas: Image, result: Result, pen: Pen) -> None:
-    """A class's colour over the pixels of each of its objects, darker at their borders; where several lie, that of the
-    best."""
-    if result.masks is None:
+def _draw_masks(canvas: Image, masks: Sequence[Rle], colours: Sequence[Colour], pen: Pen, factor: int = 1) -> None:
+    """The colour of each object over its pixels, darker at their borders, in place; where several lie, that of the
+    first. A pixel of a mask is `factor` x `factor` of the canvas."""
+    if not masks:
         return
     from visionkit.formats.object_shapes import cutout  # noqa: PLC0415 - boxes alone do without it, and pycocotools
 
     free = np.ones(canvas.shape[:2], np.bool_)
-    for rle, label in zip(result.masks, result.labels.tolist(), strict=True):
+    for rle, colour in zip(masks, colours, strict=True):
         found = cutout(rle)
         if found is None:
             continue
-        pixels, (left, top, width, height) = found
-        window = slice(int(top), int(top + height)), slice(int(left), int(left + width))
-        mask = pixels & free[window]
+        pixels, box = found
+        left, top, width, height = (factor * int(value) for value in box)
+        window = slice(top, top + height), slice(left, left + width)
+        mask = np.repeat(np.repeat(pixels, factor, axis=0), factor, axis=1) & free[window]
         free[window] &= ~mask
         border = mask & ~_eroded(mask, pen.edge)
         part = canvas[window]
-        tinted = (1 - _OPACITY) * part[mask] + _OPACITY * np.array(class_colour(label), np.float32)
+        tinted = (1 - _OPACITY) * part[mask] + _OPACITY * np.array(colour, np.float32)
         tinted[border[mask]] *= _BORDER_SHADE
         part[mask] = np.round(tinted).astype(np.uint8)
 
@@ -198,7 +199,11 @@ def contact_sheet(tiles: Sequence[Image], columns: int = 4) -> Image:
 
 
 def draw_comparison(
-    image: Image, truth_boxes: NDArray[np.float32], truth_names: Sequence[str], result: Result
+    image: Image,
+    truth_boxes: NDArray[np.float32],
+    truth_names: Sequence[str],
+    result: Result,
+    truth_masks: Sequence[Rle | None] = (),
 ) -> Image:
     """Truth on the left, prediction on the right, where the truth shows as dashes. A legend above says so.
 
@@ -209,6 +214,8 @@ def draw_comparison(
         truth_boxes: f32 [G, 4] x1 y1 x2 y2, pixels of the image.
         truth_names: G class names; those the model knows get the model's colours.
         result: of this image.
+        truth_masks: of the size of the image, None where one is not known; or none at all. Where several lie, the
+            smallest shows.
 
     Returns:
         u8 [H', W', 3] RGB, two panels and a legend.
@@ -221,7 +228,12 @@ def draw_comparison(
     boxes = np.asarray(truth_boxes, np.float32).reshape(-1, 4) * factor
     known = {name: class_colour(label) for label, name in enumerate(result.classes.names)}
     colours = [known.get(name, GREY) for name in truth_names]
+    if truth_masks:
+        by_size = sorted(zip(_areas(boxes), truth_masks, colours, strict=True), key=lambda entry: entry[0])
+        shown = [(mask, colour) for _, mask, colour in by_size if mask is not None]
+        _draw_masks(left, [mask for mask, _ in shown], [colour for _, colour in shown], pen, factor)
     _draw_boxes(left, boxes, colours, [(one_line(name),) for name in truth_names], pen)
+    _draw_masks(right, result.masks or (), _colours(result), pen, factor)
     for box in boxes:
         _draw_outline(right, box, WHITE, pen, dashed=True)
     _draw_detections(right, result, pen, factor)
@@ -235,16 +247,20 @@ def draw_comparison(
 
 
 def _draw_detections(canvas: Image, result: Result, pen: Pen, factor: int = 1) -> None:
-    """Draw a result in place, its coordinates times `factor`. Masks, once results have them, go beneath the boxes."""
-    colours = [class_colour(int(label)) for label in result.labels]
-    _draw_boxes(canvas, result.boxes * factor, colours, _wordings(result), pen)
+    """Draw the boxes of a result in place, its coordinates times `factor`."""
+    _draw_boxes(canvas, result.boxes * factor, _colours(result), _wordings(result), pen)
+
+
+def _colours(result: Result) -> list[Colour]:
+    return [class_colour(int(label)) for label in result.labels]
 
 
 def _wordings(result: Result) -> list[tuple[str, ...]]:
     """What a label may say, the longest first."""
     names = [one_line(result.classes.names[label]) for label in result.labels]
     if result.semantic is not None:
-        return [(f"{name} {share:.1%}", name) for name, share in zip(names, result.scores, strict=True)]
+        shares = ["<0.1%" if share < 0.0005 else f"{share:.1%}" for share in result.scores]
+        return [(f"{name} {share}", name) for name, share in zip(names, shares, strict=True)]
     plain: list[tuple[str, ...]] = [
         (f"{name} {score:.2f}", name) for name, score in zip(names, result.scores, strict=True)
     ]
@@ -269,14 +285,19 @@ def _draw_boxes(
     pen: Pen,
 ) -> None:
     """Draw boxes, the most important first, and then their labels, so that no line crosses a label."""
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    for index in np.argsort(-areas, kind="stable"):  # the small ones on top of the large
+    for index in np.argsort(-_areas(boxes), kind="stable"):  # the small ones on top of the large
         _draw_outline(canvas, boxes[index], colours[index], pen)
     height, width = canvas.shape[:2]
     labels = place_labels(boxes, wordings, letters=pen.letters, line=pen.line, size=(width, height))
     for label, colour in reversed(list(zip(labels, colours, strict=True))):  # where labels touch, the better is whole
         if label is not None:
             draw_label(canvas, label, colour, pen.letters)
+
+
+def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[N, 4] -> [N]: pixels."""
+    areas: NDArray[np.float32] = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return areas
 
 
 def _draw_outline(canvas: Image, box: NDArray[np.float32], colour: Colour, pen: Pen, *, dashed: bool = False) -> None:

@@ -23,7 +23,7 @@ SCHEMA = "visionkit.onnx/1"
 METADATA_KEY = "visionkit"
 """Of the graph's metadata: one JSON object of this schema."""
 
-UNSAID = {"task": "detect", "stride": 32, "iou": 0.7}
+UNSAID = {"task": "detect", "stride": 32, "iou": 0.7, "snug": False}
 """What the first graphs did not say of themselves; their metadata name no schema."""
 
 
@@ -38,6 +38,7 @@ class GraphCard:
         iou: the model's own NMS threshold; None where it suppresses nothing.
         score_map: what its scores are worth; None where it was never calibrated.
         recipe: how its model was trained, as weights files store it; empty where it does not say.
+        snug: whether its model looks at no more of the square than an image needs.
     """
 
     model: str
@@ -48,6 +49,7 @@ class GraphCard:
     iou: float | None
     score_map: ScoreMap | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    snug: bool = False
 
     @property
     def tiling(self) -> Tiling | None:
@@ -83,6 +85,7 @@ class GraphCard:
                 iou=None if said["iou"] is None else float(said["iou"]),
                 score_map=score_map_of(said),
                 recipe=said.get("recipe") or {},
+                snug=bool(said["snug"]),
             )
             _ = card.tiling  # what of it cannot be read is said here
         except (AttributeError, KeyError, TypeError, ValueError, DataError, UsageError) as error:
@@ -112,6 +115,10 @@ class GraphCard:
         if asked not in (None, fixed):
             raise UsageError(f"image size must be {fixed}, {path} takes no other, got {asked}; leave it out")
         return fixed
+
+    def takes_snug(self, shape: Sequence[Any]) -> bool:
+        """Whether images need not be squares: the model's are not, and the input [B, H, W, 3] is free."""
+        return self.snug and not any(isinstance(side, int) for side in shape[1:3])
 
     def inputs(
         self, images: NDArray[np.uint8], *, score: float, iou: float | None, max_det: int

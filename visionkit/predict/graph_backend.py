@@ -29,6 +29,7 @@ class GraphBackend:
         runtime: name and version of what runs it.
         file_hash: of the file that holds its numbers.
         run_graph: runs it.
+        snug: whether it takes parts of the square, too.
     """
 
     card: GraphCard
@@ -36,6 +37,7 @@ class GraphBackend:
     runtime: str
     file_hash: GraphHash
     run_graph: RunGraph
+    snug: bool = False
 
     @property
     def name(self) -> str:
@@ -55,10 +57,14 @@ class GraphBackend:
         return self.card.task
 
     @property
+    def frame_multiple(self) -> int | None:
+        return self.card.stride if self.snug else None
+
+    @property
     def score_map(self) -> ScoreMap | None:
         return self.card.score_map
 
     def run(self, images: NDArray[np.uint8], *, score: float, iou: float | None, max_det: int) -> Sequence[Raw]:
-        """What u8 images [B, S, S, 3] show, RGB, letterboxed; one record an image, in network pixels."""
+        """What u8 images [B, H, W, 3] show, RGB, letterboxed; one record an image, in network pixels."""
         found = self.run_graph(self.card.inputs(images, score=score, iou=iou, max_det=max_det))
         return self.card.outputs(found, len(images), score=score, max_det=max_det)

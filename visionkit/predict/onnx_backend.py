@@ -52,8 +52,10 @@ def open_onnx(path: Path, *, image_size: int | None = None, threads: int = 0) ->
     def run(inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
         return dict(zip(outputs, session.run(outputs, inputs), strict=True))
 
-    side = card.side(image_size, session.get_inputs()[0].shape, path)
-    return GraphBackend(card, side, f"ONNX Runtime {onnxruntime.__version__}", file_hash, run)
+    shape = session.get_inputs()[0].shape
+    side = card.side(image_size, shape, path)
+    runtime = f"ONNX Runtime {onnxruntime.__version__}"
+    return GraphBackend(card, side, runtime, file_hash, run, snug=card.takes_snug(shape))
 
 
 def _onnxruntime(path: Path) -> Any:

@@ -40,7 +40,9 @@ def open_openvino(
         card = GraphCard.read(_metadata(model), path)
         shape = [axis.get_length() if axis.is_static else None for axis in model.input("images").partial_shape]
         side = card.side(image_size, shape, path)
-        model.reshape({"images": [-1, side, side, 3], **_thresholds(model)})
+        snug = card.takes_snug(shape)
+        free = (card.stride, side) if snug else side
+        model.reshape({"images": [-1, free, free, 3], **_thresholds(model)})
         compiled = core.compile_model(model, "CPU", _settings(threads, amp))
     except (CheckpointError, UsageError):
         raise
@@ -53,7 +55,7 @@ def open_openvino(
         # Copied: its own arrays are written over by the next run.
         return {name: np.array(values) for name, values in zip(outputs, compiled(inputs).values(), strict=True)}
 
-    return GraphBackend(card, side, f"OpenVINO {openvino.__version__.partition('-')[0]}", file_hash, run)
+    return GraphBackend(card, side, f"OpenVINO {openvino.__version__.partition('-')[0]}", file_hash, run, snug=snug)
 
 
 def _metadata(model: Any) -> str | None:

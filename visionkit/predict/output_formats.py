@@ -54,7 +54,7 @@ FORMATS: Mapping[str, OutputFormat] = {
     "csv": OutputFormat("detections.csv", csv_writer, tasks=("detect", "classify")),
     "labelme": OutputFormat("labelme", _labelme, tasks=("detect", "segment")),
     "cvat": OutputFormat("cvat/annotations.xml", _cvat, tasks=("detect", "segment")),
-    "masks": OutputFormat("masks and areas.csv", mask_writer, tasks=("segment",)),
+    "masks": OutputFormat("masks with areas.csv", mask_writer, tasks=("segment",)),
     "crops": OutputFormat("crops", crop_writer),
 }
 

@@ -83,7 +83,7 @@ def find_sources(sources: Sequence[Given]) -> list[Source]:
     taken whatever its suffix: whether it is an image or a video is for the reader to say. A folder gives its own images
     and videos, not those of its subfolders; a glob (`*`, `?`, `[...]`, `**`) gives those it matches. Both are sorted as
     people count, `img2` before `img10`, and leave out hidden files (macOS writes `._photo.jpg` beside `photo.jpg`).
-    `**` follows links, but for those to a folder that they lie in.
+    `**` follows links to folders, and looks through each folder once.
 
     A file `*.txt` is a list: one image or video a line, its path relative to the folder of the list or its URL, in the
     order of the lines; empty lines and those that start with `#` count for nothing. Whether they are there is for the

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionkit.errors import UsageError, VisionkitError
+from visionkit.imaging.header import JPEG_SUFFIXES
 from visionkit.result import Result
 
 Pixels = NDArray[np.uint8]
 """[H, W, 3], RGB, upright."""
 
-JPEG_SUFFIXES = (".jpg", ".jpeg")
 JPEG_QUALITY = 92
 
 LONGEST_STEM = 200
@@ -139,7 +139,7 @@ def _shortened(stem: str) -> str:
 
 
 def save_picture(path: Path, image: NDArray[np.uint8]) -> None:
-    """Save an RGB picture u8 [H, W, 3]; `.jpg` and `.jpeg` as JPEG of quality 92, anything else as PNG.
+    """Save an RGB picture u8 [H, W, 3]; by a suffix of JPEG's as JPEG of quality 92, anything else as PNG.
 
     Raises:
         UsageError: the file exists.
