@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from visionkit.data.cache import CacheChoice, ImageCache, cache_choice
-from visionkit.data.geometry import halve
 from visionkit.errors import UsageError
+from visionkit.imaging.halving import halve
 
 # 100 images of 640x480: 640 * 480 * 3 = 921,600 bytes, a quarter and a sixteenth of that for the half and the quarter,
 # all multiples of 64: 100 * (921,600 + 230,400 + 57,600) = 120,960,000.

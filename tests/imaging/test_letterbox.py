@@ -120,6 +120,25 @@ def test_drawn_on_a_given_square_it_is_the_same(width: int, height: int) -> None
     assert (squares[[0, 2]] == 7).all()
 
 
+@pytest.mark.parametrize(("width", "height"), [(128, 128), (130, 126), (131, 127), (4032, 3024), (65, 33)])
+def test_fine_texture_becomes_grey(width: int, height: int) -> None:
+    # A chessboard of pixels, two to four times too large and more: its mean is 127.5 everywhere.
+    board = (np.indices((height, width)).sum(0) % 2 * 255).astype(np.uint8)
+    square, frame = letterbox(np.repeat(board[..., None], 3, axis=2), 32)
+    inside = frame.inside(square[..., 0])[1:-1, 1:-1].astype(np.float64)
+    assert inside.mean() == pytest.approx(127.5, abs=2)
+    assert inside.std() < 8
+
+
+@pytest.mark.parametrize(("width", "height"), [(256, 128), (254, 126), (253, 127), (96, 48)])
+def test_a_ramp_comes_down_to_where_its_pixels_lie(width: int, height: int) -> None:
+    ramp = np.repeat(np.linspace(0, 255, width, dtype=np.float32)[None, :, None], height, axis=0)
+    square, frame = letterbox(np.repeat(ramp, 3, axis=2).round().astype(np.uint8), 32)
+    row = frame.inside(square[..., 0])[8].astype(np.float64)
+    there = (np.arange(32) + 0.5) / frame.scale_x - 0.5  # the place of each centre in the original
+    assert row[1:-1] == pytest.approx(there[1:-1] * 255 / (width - 1), abs=1.5)
+
+
 def test_of_the_square_only_what_the_picture_needs() -> None:
     # 64 x 24 into 32: 32 x 12 pixels, which multiples of 8 hold in 16 rows: 2 above and 2 below.
     snug, frame = letterbox(picture(64, 24, 200), 32, multiple=8)

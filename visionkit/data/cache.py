@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionkit.counted import counted
-from visionkit.data.geometry import halve
 from visionkit.data.memory import available_memory, processes_here
 from visionkit.errors import UsageError
+from visionkit.imaging.halving import halve
 
 CacheName = Literal["auto", "ram", "off"]
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from visionkit.imaging.halving import halve, whole_factor
 from visionkit.imaging.letterbox import PADDING_GREY
 from visionkit.types import Sample
 
@@ -103,32 +104,6 @@ def draw_warped(image: NDArray[np.uint8], matrix: NDArray[np.float64], canvas: N
     centres = np.column_stack((linear, offset + linear @ (0.5, 0.5) - 0.5))
     size = (canvas.shape[1], canvas.shape[0])
     cv2.warpAffine(halve(image, factor), centres, size, dst=canvas, borderValue=_GREY)
-
-
-def whole_factor(scale: float, width: int, height: int) -> int:
-    """The largest power of two by which an image can be brought down and is no smaller than `scale` asks for.
-
-    What remains to be scaled is less than a factor of 2, which linear interpolation does without much aliasing.
-    """
-    factor = 1
-    while 2 * factor * scale <= 1 and 2 * factor <= min(width, height):
-        factor *= 2
-    return factor
-
-
-def halve(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """Average blocks of `factor` x `factor` pixels, a power of two; right and bottom pixels that fill no block are left
-    out, so a coordinate is exactly `factor` times smaller afterwards.
-
-    Blocks of two, once and again: for those OpenCV has vector code. Blocks of three or four in one step take five times
-    as long, averaging by fractions of a pixel (INTER_AREA's general case) twenty times.
-    """
-    while factor > 1:
-        height, width = image.shape[0] // 2, image.shape[1] // 2
-        whole = image[: 2 * height, : 2 * width]
-        image = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        factor //= 2
-    return image
 
 
 def turned_boxes(boxes: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:

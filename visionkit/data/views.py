@@ -157,6 +157,6 @@ class EvaluationView:
         return [frame_sides(height, width, self.image_size, self.multiple) for width, height in sizes]
 
     def render(self, index: int, size: int, out: NDArray[np.uint8] | None = None) -> tuple[Sample, Frame]:
-        """As `view[index]`, in a square of `size` pixels, or what it needs of it; drawn on `out` u8 of that size, or on a
-        new one."""
+        """As `view[index]`, in a square of `size` pixels, or what it needs of it; drawn on `out` u8 of that size, or on
+        a new one."""
         return letterboxed(self.dataset.read(index), size, out, multiple=self.multiple)

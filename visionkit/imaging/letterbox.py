@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from visionkit.imaging.halving import halve, whole_factor
+
 PADDING_GREY = 114
 
 
@@ -95,10 +97,20 @@ def letterbox(
     if (new_w, new_h) == (width, height):
         place[:] = image
     else:
-        # INTER_AREA averages when shrinking; linear would alias fine texture.
-        interpolation = cv2.INTER_AREA if max(new_h, new_w) < max(height, width) else cv2.INTER_LINEAR
-        cv2.resize(image, (new_w, new_h), dst=place, interpolation=interpolation)
+        _scale_onto(place, image)
     return canvas, Frame(width, height, new_w / width, new_h / height, left, top)
+
+
+def _scale_onto(place: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
+    """Draw a whole image on a place of another size, of about its shape, as training draws it: see `halve`."""
+    (height, width), (new_h, new_w) = image.shape[:2], place.shape[:2]
+    factor = whole_factor(max(new_h / height, new_w / width), width, height)
+    while height % factor or width % factor:  # blocks that leave pixels out would move the others
+        factor //= 2
+    reduced = halve(image, factor)
+    # What is still more than twice too large would alias fine texture by linear interpolation.
+    interpolation = cv2.INTER_AREA if reduced.shape[0] > 2 * new_h or reduced.shape[1] > 2 * new_w else cv2.INTER_LINEAR
+    cv2.resize(reduced, (new_w, new_h), dst=place, interpolation=interpolation)
 
 
 def frame_sides(height: int, width: int, size: int, multiple: int | None) -> tuple[int, int]:
