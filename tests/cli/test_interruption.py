@@ -124,7 +124,7 @@ def test_several_devices_become_several_processes(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "argv", ["visionkit", "finetune", "--device", "cuda:1,3", "--epochs", "2"])
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     become_several("cuda:1,3")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    launcher = [sys.executable, "-m", "visionkit.cli.launcher", "--standalone", "--nproc-per-node=2"]
     launcher.append(f"--log-dir={os.devnull}")
     arguments = ["-m", "visionkit", "finetune", "--device", "cuda:1,3", "--epochs", "2"]
     assert became == [(sys.executable, [*launcher, *arguments])]

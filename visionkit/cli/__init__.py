@@ -26,7 +26,7 @@ from visionkit.cli.finetune import finetune
 from visionkit.cli.info import info
 from visionkit.cli.layers import layers
 from visionkit.cli.models import models
-from visionkit.cli.process import leave, silence_image_libraries, stop_process, tune_process
+from visionkit.cli.process import leave, let_first_speak, silence_image_libraries, stop_process, tune_process
 from visionkit.cli.propose import propose
 from visionkit.cli.quick import quick_command
 from visionkit.cli.segment import segment
@@ -93,6 +93,7 @@ def main() -> None:
     except VisionkitError as error:
         if "--debug" in sys.argv:
             raise
+        let_first_speak()
         print(f"error: {error}", file=sys.stderr)
         for note in getattr(error, "__notes__", ()):
             print(note, file=sys.stderr)
@@ -108,6 +109,7 @@ def main() -> None:
             # As where only what detection needs is installed.
             print(f"error: this needs {error.name}, which is not installed here; pip install it", file=sys.stderr)
             sys.exit(1)
+        let_first_speak()
         words = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"error: {words}; repeat with --debug to see where", file=sys.stderr)
         sys.exit(1)

@@ -9,11 +9,15 @@ import os
 import re
 import signal
 import sys
+import time
 import warnings
 from types import FrameType
 from typing import NoReturn
 
 from visionkit.errors import UsageError
+
+FIRST_SPEAKS = 3.0
+"""Seconds that the others wait. torchrun looks ten times a second whether a process has failed."""
 
 # <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -74,6 +78,13 @@ def stop_process(number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
+def let_first_speak() -> None:
+    """Before an error is said, in a process that was started beside another here: what is wrong for all is said by the
+    first, and whoever started them then ends the others while they wait. What is wrong for one is said later."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(FIRST_SPEAKS)
+
+
 def become_several(device: str | None, processes: int = 1) -> None:
     """Where `--device` names several devices, as `cuda:0,1`, or `--processes` asks for more than one, let torchrun take
     this process's place and start them; else, and in those that it started, do nothing.
@@ -98,7 +109,7 @@ def become_several(device: str | None, processes: int = 1) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     sys.stdout.flush()
     sys.stderr.flush()
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    launcher = [sys.executable, "-m", "visionkit.cli.launcher", "--standalone", f"--nproc-per-node={processes}"]
     # It would make a temporary folder for logs that no one asked for, and leave it there.
     launcher.append(f"--log-dir={os.devnull}")
     os.execv(sys.executable, [*launcher, "-m", "visionkit", *sys.argv[1:]])
