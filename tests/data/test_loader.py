@@ -295,7 +295,7 @@ def test_a_killed_worker_names_what_it_was_reading_and_the_remedy(tiny_split, st
     assert "\n" not in message
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere tensors come another way")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers hand over no tensor by a socket")
 def test_workers_leave_no_folder_of_their_own(tiny_split):
     loader = evaluation_loader(EvaluationView(DetectionDataset(tiny_split), 32), batch=4, workers=1)
     folder = Path(multiprocessing.current_process()._config["tempdir"])  # type: ignore[attr-defined]
