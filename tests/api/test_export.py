@@ -122,6 +122,15 @@ def test_a_model_that_learnt_from_tiles_is_compared_in_them(
     assert GraphCard.read(card, tiled).tiling == Tiling(48, 0.25)
 
 
+def test_eight_bits_are_measured_on_images_as_the_model_sees_them(tiny_run: TinyRun, tmp_path: Path) -> None:
+    shapes = ((64, 30), (64, 28), (64, 64), (40, 80), (40, 80), (40, 80), (40, 80), (40, 80))
+    # Every other file is compared on and not measured on.
+    for number, (height, width) in enumerate(shape for shape in shapes for _ in range(2)):
+        save_picture(tmp_path / f"{number:02}.png", pictures(1, height, width)[0])
+    batches = [*comparison(load_model(tiny_run.result.best), None, tmp_path, tmp_path, lambda line: None).measured()]
+    assert [batch.shape for batch in batches] == [(2, 64, 32, 3), (1, 64, 64, 3), (4, 32, 64, 3), (1, 32, 64, 3)]
+
+
 def test_eight_bits_are_measured_on_one_look_at_each_image(tiny_run: TinyRun, tmp_path: Path) -> None:
     images = pictures(7, 64, 64)
     for number, image in enumerate(images):

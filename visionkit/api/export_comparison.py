@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from visionkit.exporting.scoring import Scoring, scoring_of
 from visionkit.formats.layout import read_split
 from visionkit.imaging.letterbox import letterbox
 from visionkit.imaging.reader import read_image
+from visionkit.models.assembly import frame_multiple_of
 from visionkit.predict.sources import find_images
 from visionkit.predict.tiling import Tiling
 from visionkit.types import Sample
@@ -61,7 +62,7 @@ class Comparison:
         count: pictures.
         pictures: gives them.
         sides: what gathers the scores of the model and of the export, where there is truth.
-        measured: gives images to measure on for INT8, u8 [B, S, S, 3], letterboxed.
+        measured: gives images to measure on for INT8, u8 [B, H, W, 3], letterboxed as the model sees them.
         measured_on: these in words.
     """
 
@@ -113,7 +114,7 @@ def _on_files(
         count=len(compared),
         pictures=lambda: (Picture(read_image(path)) for path in compared),
         sides=None,
-        measured=lambda: _squares((read_image(path) for path in measured), loaded),
+        measured=lambda: _looks((read_image(path) for path in measured), loaded),
         measured_on=f"{len(measured)} {'other ' if compared != measured else ''}{on}",
     )
 
@@ -133,7 +134,7 @@ def _on_data(loaded: LoadedModel, data: str | Path, say: Callable[[str], None]) 
 
     def measured() -> Iterator[NDArray[np.uint8]]:
         train = task_images(task, read_split(layout, "train")).spread(MOST_MEASURED)
-        return _squares((sample.image for sample in _read(task_dataset(loaded.recipe, train))), loaded)
+        return _looks((sample.image for sample in _read(task_dataset(loaded.recipe, train))), loaded)
 
     ours, theirs = (scoring_of(task, truth, match, masks=masks) for _ in range(2))
     return Comparison(
@@ -155,9 +156,11 @@ def _in_tiles(tiling: Tiling | None) -> str:
     return "" if tiling is None else f", the larger ones in tiles of {tiling.size} px, as trained"
 
 
-def _squares(images: Iterator[NDArray[np.uint8]], loaded: LoadedModel) -> Iterator[NDArray[np.uint8]]:
-    """Letterboxed batches u8 [B, S, S, 3] of images as the model sees them: of one in tiles one look, not all of them,
-    or a few large images would be all that is measured on. Which one goes round from image to image."""
+def _looks(images: Iterator[NDArray[np.uint8]], loaded: LoadedModel) -> Iterator[NDArray[np.uint8]]:
+    """Letterboxed images u8 [B, H, W, 3] as the model sees them, neighbours of one shape together. Of an image in tiles
+    one look, not all of them, or a few large images would be all that is measured on. Which one goes round from image
+    to image."""
+    size, multiple = loaded.recipe.imgsz, frame_multiple_of(loaded.model)
 
     def seen(number: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         grid = None if loaded.tiling is None else loaded.tiling.grid(*image.shape[:2])
@@ -167,6 +170,7 @@ def _squares(images: Iterator[NDArray[np.uint8]], loaded: LoadedModel) -> Iterat
         left, top, right, bottom = windows[number % len(windows)]
         return image[top:bottom, left:right]
 
-    squares = (letterbox(seen(number, image), loaded.recipe.imgsz)[0] for number, image in enumerate(images))
-    while batch := list(islice(squares, BATCH)):
-        yield np.stack(batch)
+    looks = (letterbox(seen(number, image), size, multiple=multiple)[0] for number, image in enumerate(images))
+    for _, alike in groupby(looks, key=lambda look: look.shape):
+        while batch := list(islice(alike, BATCH)):
+            yield np.stack(batch)

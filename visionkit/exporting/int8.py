@@ -26,7 +26,7 @@ def write_int8(source: Path, target: Path, batches: Iterable[NDArray[np.uint8]])
     """Write the graph `source`, which `write_onnx` wrote, in eight bits.
 
     Args:
-        batches: letterboxed images u8 [B, S, S, 3] to measure on; tens to hundreds of them, as the model will see.
+        batches: letterboxed images u8 [B, H, W, 3] to measure on; tens to hundreds of them, as the model will see.
 
     Raises:
         VisionkitError: the graph has nothing that is quantised.
