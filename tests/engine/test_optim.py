@@ -226,6 +226,28 @@ def test_values_are_cut_before_the_norm() -> None:
     assert shaped([3, -4, 0], clip_value=3, clip_norm=1) == pytest.approx([math.sqrt(0.5), -math.sqrt(0.5), 0])
 
 
+@pytest.mark.parametrize("longest", [0.5, 2.0])
+def test_only_a_gradient_beyond_the_norm_is_gone_through_again_and_every_bit_is_torch_s(longest: float) -> None:
+    model = small_model()
+    torch.manual_seed(0)
+    gradients = [torch.randn_like(p) for p in model.parameters()]
+    gradients[0][0] = -0.0
+    norm = torch.cat([g.flatten() for g in gradients]).norm().item()
+    given = settings(optimizer="sgd", clip_norm=longest * norm)
+    mine, theirs = ([g.clone() for g in gradients] for _ in range(2))
+    for p, gradient in zip(model.parameters(), mine, strict=True):
+        p.grad = gradient
+    optimizer = build_optimizer(model, given)
+    found = shape_gradients(optimizer, given)
+    assert [gradient._version for gradient in mine] == [int(longest < 1)] * len(mine)  # how often each was written to
+    for p, gradient in zip(model.parameters(), theirs, strict=True):
+        p.grad = gradient
+    in_order = [p for group in optimizer.param_groups for p in group["params"]]
+    assert found == nn.utils.clip_grad_norm_(in_order, given.clip_norm).item()
+    for a, b in zip(mine, theirs, strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
 def test_a_parameter_without_a_gradient_stays_without() -> None:
     model = nn.Linear(2, 1)
     given = settings(optimizer="sgd", l1=0.1, clip_value=1)

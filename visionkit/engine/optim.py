@@ -139,7 +139,7 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
 
 
 @torch.no_grad()
-def shape_gradients(optimizer: Optimizer, settings: TrainSettings) -> Tensor:
+def shape_gradients(optimizer: Optimizer, settings: TrainSettings) -> float:
     """Between backward and step: add the gradients of the penalties, then cut to the largest value and norm, in place.
 
     The penalties are `l1 * sum |w| + l2 / 2 * sum w²` over all weights that are not of norms or biases; L1 after
@@ -147,7 +147,7 @@ def shape_gradients(optimizer: Optimizer, settings: TrainSettings) -> Tensor:
     of Training Recurrent Neural Networks, algorithm 1.
 
     Returns:
-        [], the norm of the whole gradient before it was cut; finite where all of it is.
+        The norm of the whole gradient before it was cut; finite where all of it is.
     """
     learning = [p for group in optimizer.param_groups for p in group["params"]]
     if settings.l1 or settings.l2:
@@ -156,4 +156,9 @@ def shape_gradients(optimizer: Optimizer, settings: TrainSettings) -> Tensor:
                 p.grad.add_(p.sign(), alpha=settings.l1).add_(p, alpha=settings.l2)
     if settings.clip_value:
         nn.utils.clip_grad_value_(learning, settings.clip_value)
-    return nn.utils.clip_grad_norm_(learning, settings.clip_norm)
+    norm = nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
+    found = float(norm)
+    # Not `clip_grad_norm_`: it goes through all gradients once more to multiply them by 1.
+    if found > settings.clip_norm:
+        nn.utils.clip_grads_with_norm_(learning, settings.clip_norm, norm)
+    return found

@@ -95,7 +95,7 @@ def train_epoch(state: TrainingState, source: Iterator[Batch], loop: Loop) -> in
         if processes is not None:
             sum_gradients([p for group in state.optimizer.param_groups for p in group["params"]], processes)
             statistics.average(processes)
-        norm = float(shape_gradients(state.optimizer, settings))
+        norm = shape_gradients(state.optimizer, settings)
         if all_finite(values, norm):
             state.optimizer.step()
             state.step += 1
