@@ -278,6 +278,25 @@ def test_the_state_is_all_that_is_needed_of_the_folder_and_of_the_weights(
     assert result.epochs == 2
 
 
+def test_another_number_of_processes_is_told(tiny_data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    stopped(tiny_data, run, saves=2)
+    state = load_state(run / "state.pt")
+    assert state.pop("processes") == 1
+
+    def told(**processes: int) -> list[str]:
+        save_state(run / "state.pt", {**state, **processes})
+        said: list[str] = []
+        visionkit.finetune(resume=run, dry_run=True, say=said.append)
+        return [line for line in said if line.startswith("Until now ")]
+
+    assert told() == told(processes=1) == []  # states of earlier versions did not say
+    assert told(processes=2) == [
+        "Until now it learnt in 2 processes, from here on in 1: speed and results differ; to keep them start as many, "
+        "on one machine by --processes 2"
+    ]
+
+
 # What is refused ------------------------------------------------------------------------------------------------------
 
 

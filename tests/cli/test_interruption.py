@@ -105,6 +105,16 @@ def test_where_another_process_of_the_run_was_asked(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.splitlines() == [WORDS]
 
 
+def test_of_several_processes_it_says_how_many(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(SystemExit), listening():
+        raise InterruptedRunError
+    assert capsys.readouterr().err.splitlines() == [f"{WORDS} --processes 2"]
+
+
 def test_other_ends_are_not_its_business(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end, listening():
         sys.exit(3)

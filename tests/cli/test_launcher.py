@@ -30,7 +30,7 @@ def ended(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> object:
             raise error
 
     monkeypatch.setattr(torch.distributed.run, "run", run)
-    monkeypatch.setattr(sys, "argv", ["launcher", "-m", "visionkit"])
+    monkeypatch.setattr(sys, "argv", ["launcher", "--nproc-per-node=2", "-m", "visionkit"])
     with pytest.raises(SystemExit) as end:
         launcher.main()
     return end.value.code
@@ -59,7 +59,7 @@ def test_one_that_was_killed_cannot_say_so_itself(
     assert ended(monkeypatch, failed(r1=-9, r0=1)) == 1
     assert capsys.readouterr().err == (
         "error: process 1 of this run was ended from outside (SIGKILL); if memory ran out, use fewer --processes, a "
-        "smaller --batch or --cache off; go on by --resume with the run's folder\n"
+        "smaller --batch or --cache off; go on by --resume with the run's folder, as before with --processes 2\n"
     )
 
 

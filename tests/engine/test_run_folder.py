@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from visionkit.engine.numbered_folder import numbered_folder
-from visionkit.engine.run_folder import RunFolder
+from visionkit.engine.run_folder import RunFolder, resume_flags
 from visionkit.errors import UsageError, VisionkitError
 
 
@@ -88,3 +88,11 @@ def test_the_log_grows(tmp_path: Path) -> None:
     folder.add_to_log("first ü")
     folder.add_to_log("second")
     assert folder.log.read_text(encoding="utf-8") == "first ü\nsecond\n"
+
+
+def test_how_a_run_goes_on_names_its_processes_where_all_are_on_this_machine() -> None:
+    run = Path("run")
+    assert resume_flags(run, {}) == resume_flags(run, {"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}) == "--resume run"
+    assert resume_flags(run, {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}) == "--resume run --processes 4"
+    # Of several machines none can start them all.
+    assert resume_flags(run, {"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}) == "--resume run"

@@ -53,6 +53,13 @@ def prepare_resumed(
     state, epochs = prepared.state, prepared.config.train.epochs
     batches = counted(state.batch, "batch", "batches")
     say(f"Resuming {folder.root} after {state.epoch} of {counted(epochs, 'epoch')} and {batches}")
+    now = 1 if processes is None else processes.world_size
+    before = saved.get("processes", now)  # states of earlier versions do not say
+    if before != now:
+        say(
+            f"Until now it learnt in {counted(before, 'process', 'processes')}, from here on in {now}: speed and "
+            f"results differ; to keep them start as many, on one machine by --processes {before}"
+        )
     return prepared
 
 

@@ -17,7 +17,7 @@ from visionkit.engine.batch_size import LEAST, is_out_of_memory
 from visionkit.engine.broken_batch import put_together, save_batch
 from visionkit.engine.broken_steps import DivergedError
 from visionkit.engine.distributed import TorchProcesses
-from visionkit.engine.run_folder import RunFolder
+from visionkit.engine.run_folder import RunFolder, resume_flags
 from visionkit.errors import DataError, VisionkitError
 from visionkit.types import Batch
 
@@ -68,7 +68,7 @@ def explained(
     Raises:
         VisionkitError: it ended by something that can be explained; other errors come as they are.
     """
-    go_on = f"go on by --resume {folder.root}"
+    go_on = f"go on by {resume_flags(folder.root)}"
     try:
         with steps_explained(run, processes):
             yield

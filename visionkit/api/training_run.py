@@ -192,6 +192,7 @@ class RunParts:
             "frozen_sha256": self.run.frozen_sha256,
             "thaw_sha256": list(state.thaws.sha256),
             "fresh": list(self.run.fresh),
+            "processes": 1 if self.processes is None else self.processes.world_size,
             "kept_classes": None if self.run.kept is None else self.run.kept.to_state(),
             "guard": None if self.run.guard is None else self.run.guard.to_state(),
         }

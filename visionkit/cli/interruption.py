@@ -28,6 +28,7 @@ def patient_signals(listen: Listener) -> Iterator[tuple[Listener, StopRequest]]:
     """
     from visionkit.engine.events import Saved
     from visionkit.engine.interruption import InterruptedRunError, StopRequest
+    from visionkit.engine.run_folder import resume_flags
 
     stop = StopRequest()
     folder: Path | None = None
@@ -55,7 +56,7 @@ def patient_signals(listen: Listener) -> Iterator[tuple[Listener, StopRequest]]:
     except (InterruptedRunError, SystemExit) as end:
         by_signal = isinstance(end, InterruptedRunError) or end.code in [128 + number for number in SIGNALS]
         if folder is not None and by_signal:
-            say(f"Interrupted; the state is saved, go on by: visionkit finetune --resume {folder}")
+            say(f"Interrupted; the state is saved, go on by: visionkit finetune {resume_flags(folder)}")
         if isinstance(end, SystemExit):
             raise
         raise SystemExit(128 + first) from None

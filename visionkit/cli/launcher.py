@@ -19,26 +19,28 @@ def main() -> NoReturn:
     from torch.distributed.run import parse_args, run
 
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    arguments = parse_args(sys.argv[1:])
     try:
-        run(parse_args(sys.argv[1:]))
+        run(arguments)
     except SignalException as asked:
         sys.exit(128 + asked.sigval)
     except ChildFailedError as failed:
         rank, failure = failed.get_first_failure()
         if failure.exitcode < 0:
-            sys.stderr.write(f"error: {_how_ended(rank, -failure.exitcode)}\n")
+            sys.stderr.write(f"error: {_how_ended(rank, -failure.exitcode, arguments.nproc_per_node)}\n")
         sys.exit(max(1, failure.exitcode))
     sys.exit(0)
 
 
-def _how_ended(rank: int, number: int) -> str:
+def _how_ended(rank: int, number: int, processes: str) -> str:
     try:
         name = signal.Signals(number).name
     except ValueError:
         name = f"signal {number}"
     return (
         f"process {rank} of this run was ended from outside ({name}); if memory ran out, use fewer --processes, a "
-        "smaller --batch or --cache off; go on by --resume with the run's folder"
+        f"smaller --batch or --cache off; go on by --resume with the run's folder, as before with --processes "
+        f"{processes}"
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from visionkit.data.memory import processes_here
 from visionkit.engine.checkpoint import previous_state, write_atomically
 from visionkit.errors import UsageError
 
@@ -99,3 +101,17 @@ class RunFolder:
     def add_to_log(self, line: str) -> None:
         with open(self.log, "a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+
+def resume_flags(root: Path, environment: Mapping[str, str] = os.environ) -> str:
+    """What `visionkit finetune` takes to go on with the run in a folder as it is now: in as many processes too, where
+    all of them are on this machine.
+
+    Args:
+        environment: where torchrun says how many there are.
+
+    >>> resume_flags(Path("run"), {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"})
+    '--resume run --processes 2'
+    """
+    here, everywhere = processes_here(environment), int(environment.get("WORLD_SIZE") or 1)
+    return f"--resume {root}" + (f" --processes {here}" if 1 < here == everywhere else "")
