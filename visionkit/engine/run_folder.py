@@ -52,7 +52,7 @@ class RunFolder:
 
     @property
     def first_batch(self) -> Path:
-        """What the network saw of its first training images, with their boxes."""
+        """What the network saw of its first training images, at full size, with their boxes."""
         return self.root / "first_batch.png"
 
     @property
