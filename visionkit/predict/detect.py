@@ -148,7 +148,7 @@ class _Asked:
         return letterbox(pixels, self.backend.image_size, multiple=frame_multiple(self.backend))
 
     def run(self, images: Sequence[NDArray[np.uint8]]) -> list[Raw]:
-        """What is said of letterboxed images, those of one size at once. Raises VisionkitError where it is no number."""
+        """What is said of letterboxed images, those of one size at once. Raises as `_check_scores`."""
         together: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for number, image in enumerate(images):
             together[image.shape].append(number)
