@@ -1,5 +1,5 @@
 """Whether a JPEG has more scans than pictures have: each of them goes over the whole picture, however few bytes it
-takes, so that a small file can occupy a machine for hours.
+takes, so that 1 MB of them, of 50 million pixels, occupies a machine for half an hour.
 """
 
 from __future__ import annotations
