@@ -129,6 +129,19 @@ def test_a_file_that_is_no_json_is_a_finding(command_line: CommandLine, tmp_path
     assert "cannot be read as COCO" in command_line("doctor", file, "--fix", tmp_path / "out").error
 
 
+def test_a_data_yaml_that_is_no_yaml_is_a_finding(command_line: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "data.yaml"
+    file.write_text("train: images\nnames: [cat\n")
+    for data in (tmp_path, file):
+        finished = command_line("doctor", data, "--json")
+        assert finished.code == 1
+        (found,) = finished.json["findings"]
+        fact = "is not valid YAML at line 3: expected ',' or ']', but got '<stream end>'; correct it"
+        assert (found["code"], found["file"], found["fact"]) == ("VK001", str(file), fact)
+    fixed = command_line("doctor", tmp_path, "--fix", tmp_path / "out")
+    assert (fixed.code, fixed.error) == (2, f"{file} {fact}")
+
+
 def test_a_repair_is_taken_back(command_line: CommandLine, damaged: Path, tmp_path: Path) -> None:
     out = tmp_path / "repaired"
     command_line("doctor", damaged, "--fix", out)

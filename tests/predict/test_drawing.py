@@ -151,10 +151,24 @@ def test_a_crowd_keeps_the_labels_of_the_best_and_a_tiny_image_none():
     assert labels_of([[0, 0, 32, 32]], size=(32, 32)) == [None]
 
 
-def test_class_colours_are_told_apart():
-    colours = np.array([class_colour(label) for label in range(12)], float)
-    distances = np.linalg.norm(colours[:, None] - colours[None], axis=2) + 1000 * np.eye(12)
-    assert distances.min() > 40  # of 255 a channel
+def oklab(colours):
+    """[N, 3] u8 RGB -> [N, 3] lightness, green to red, blue to yellow (Ottosson 2020)."""
+    share = np.asarray(colours, float) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    cones = np.array([[0.41222147, 0.53633254, 0.05144599], [0.21190350, 0.68069955, 0.10739696],
+                      [0.08830246, 0.28171884, 0.62997870]])  # fmt: skip
+    opponents = np.array([[0.21045426, 0.79361779, -0.00407205], [1.97799850, -2.42859221, 0.45059371],
+                          [0.02590404, 0.78277177, -0.80867577]])  # fmt: skip
+    return np.cbrt(linear @ cones.T) @ opponents.T
+
+
+@pytest.mark.parametrize(("classes", "least"), [(8, 0.22), (12, 0.17), (20, 0.13), (40, 0.09), (80, 0.07)])
+def test_class_colours_are_told_apart(classes, least):
+    """From 0.02 or so on two colours side by side are seen to differ; thin lines and small masks need far more."""
+    seen = oklab([class_colour(label) for label in range(classes)])
+    distances = np.linalg.norm(seen[:, None] - seen[None], axis=2) + np.eye(classes)
+    assert distances.min() > least
+    assert class_colour(80) == class_colour(0)
 
 
 def test_contrast_is_that_of_wcag():
@@ -178,7 +192,7 @@ def test_lines_contrast_with_any_background_or_their_edges_do():
     levels = range(0, 256, 51)
     for background in [(r, g, b) for r in levels for g in levels for b in levels]:
         edge = tuple(int(channel * _EDGE_SHADE) for channel in background)
-        for label in range(60):
+        for label in range(80):
             line = class_colour(label)
             assert max(contrast(line, background), contrast(line, edge)) >= 3, (background, line)
 

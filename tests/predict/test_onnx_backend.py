@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,17 @@ def test_a_batch_is_its_images_one_by_one(tmp_path: Path) -> None:
             np.testing.assert_array_equal(getattr(together, field), getattr(alone, field))
     (light,) = backend.run(grey(255), **ANY)
     assert light.masks.tolist() == MASKS[:1]
+
+
+def test_threads_get_the_answers_to_their_own_pictures(tmp_path: Path) -> None:
+    backend = open_onnx(write_graph(tmp_path / "a.onnx"), threads=1)
+
+    def lightest(value: int) -> list[float]:
+        return [float(backend.run(grey(value), **ANY)[0].scores[0]) for _ in range(50)]
+
+    with ThreadPoolExecutor(4) as threads:
+        said = list(threads.map(lightest, (140, 180, 220, 250)))
+    np.testing.assert_allclose(said, [[value / 255] * 50 for value in (140, 180, 220, 250)], rtol=1e-5)
 
 
 def test_a_classifier(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """OpenVINO as a backend, where it is installed: it says what ONNX Runtime says of the same graph."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,17 @@ def test_a_batch_is_its_images_one_by_one_and_stays(tmp_path: Path) -> None:
         (alone,) = backend.run(image[None], **ANY)  # writes over what the library keeps, not over ours
         np.testing.assert_allclose(ours.scores, alone.scores, rtol=1e-6)
         np.testing.assert_array_equal(ours.labels, alone.labels)
+
+
+def test_threads_get_the_answers_to_their_own_pictures(tmp_path: Path) -> None:
+    backend = open_openvino(converted(tmp_path / "a.xml"), threads=1, amp=False)
+
+    def lightest(value: int) -> list[float]:
+        return [float(backend.run(grey(value), **ANY)[0].scores[0]) for _ in range(50)]
+
+    with ThreadPoolExecutor(4) as threads:
+        said = list(threads.map(lightest, (140, 180, 220, 250)))
+    np.testing.assert_allclose(said, [[value / 255] * 50 for value in (140, 180, 220, 250)], rtol=1e-5)
 
 
 def test_a_segmenter(tmp_path: Path) -> None:

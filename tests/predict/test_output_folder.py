@@ -80,3 +80,14 @@ def test_files_of_frames_are_named_after_the_video(sources):
 @pytest.mark.parametrize("name", [name for name, chosen in FORMATS.items() if "detect" in chosen.tasks])
 def test_every_format_takes_frames(name, sources):
     assert run(sources, [name], pictures=False)
+
+
+@pytest.mark.parametrize("names", [["clip-000001.png", "clip.mp4"], ["clip.mp4", "clip-000001.png"]])
+@pytest.mark.parametrize("format_", ["yolo", "crops"])
+def test_pictures_named_like_frames_of_a_video_keep_apart_from_them(tmp_path, monkeypatch, names, format_):
+    """As in a folder with a film and the stills that `ffmpeg -i clip.mp4 clip-%06d.png` made of it."""
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "clip.mp4", 3)
+    Image.fromarray(noise()).save("clip-000001.png")
+    files = run(find_sources(names), [format_])
+    assert len({file for file in files if "000" in file and file.endswith((".txt", "-1.png"))}) == 4

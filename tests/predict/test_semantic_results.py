@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from visionkit.classes import ClassTable
 from visionkit.cli.detect import result_table
-from visionkit.errors import UsageError
+from visionkit.errors import UsageError, VisionkitError
 from visionkit.formats.mask_images import read_mask_classes
 from visionkit.imaging.letterbox import letterbox
 from visionkit.imaging.mask import read_mask
@@ -26,6 +26,7 @@ from visionkit.predict.map_comparison import WRONG, draw_map_comparison
 from visionkit.predict.maps import labels_in_pixels
 from visionkit.predict.mask_writer import COLUMNS, mask_writer
 from visionkit.predict.output_formats import DEFAULT_FORMATS, FORMATS, chosen_formats
+from visionkit.predict.tiling import Tiling
 from visionkit.result import Result
 
 TABLE = ClassTable((5, 7, 9), ("road", "car", "sky"))
@@ -72,6 +73,20 @@ def test_the_way_back_undoes_the_letterbox(height: int, width: int) -> None:
     square[frame.top : frame.top + 4 * height, frame.left : frame.left + 4 * width] = there
     scores = (square == np.arange(3)[:, None, None]).astype(np.float32)
     assert (labels_in_pixels(scores, frame) == cells).all()
+
+
+@pytest.mark.parametrize("tiling", [None, Tiling(64)])
+def test_scores_that_are_no_numbers_are_no_class(tiling: Tiling | None) -> None:
+    class Broken(Halves):
+        def run(self, images: NDArray[np.uint8], *, score: float, iou: float, max_det: int) -> list[Raw]:
+            said = super().run(images, score=score, iou=iou, max_det=max_det)
+            for raw in said:
+                raw.scores[2, 5, 5] = np.nan
+            return said
+
+    found = detect_loaded(Broken(), [LoadedImage("street.jpg", PIXELS)], tiling=tiling)
+    with pytest.raises(VisionkitError, match="the model says scores that are no numbers, its weights are broken; name"):
+        next(found)
 
 
 def test_classes_that_were_not_asked_for_are_nobodys() -> None:

@@ -70,6 +70,11 @@ def test_a_box_of_64_bits_and_one_until_the_end() -> None:
 
 def test_what_are_no_boxes_is_for_the_decoder_to_say() -> None:
     assert not cut_off(box(b"ftyp", b"isom") + b"\0\0\0\x03nonsense", "MP4")
+    # Action and dash cameras append what they measured.
+    measured = bytes(7 * i * i % 251 + 1 for i in range(200))
+    own = box(b"ftyp", b"isom") + box(b"beam", bytes(9)) + box(b"mdat", bytes(9))
+    assert not cut_off(own + measured, "MP4")
+    assert cut_off(own, "MP4", missing=1)
     # 200,000 empty boxes, more than anyone needs: not all of them are looked at.
     assert not cut_off(box(b"free") * 200_000 + box(b"mdat", bytes(9)), "MP4", missing=1)
 

@@ -83,6 +83,16 @@ def test_output_names_are_given_once(tmp_path):
     assert names.take("x/a.jpg").parent == tmp_path
 
 
+def test_files_of_frames_meet_no_picture(tmp_path):
+    names = OutputNames(tmp_path)
+    assert names.take("Clip-000001.png").stem == "Clip-000001"
+    assert names.take("clip.mp4", has_frames=True).stem == "clip-2"  # whose second frame's files are clip-2-000001.*
+    assert names.take("film.mp4", has_frames=True).stem == "film"
+    sources = ["film-000001.png", "film-1.png", "film-12.png", "film-1234567.png", "other-000001.png"]
+    stems = ["film-000001-2", "film-1", "film-12", "film-1234567-2", "other-000001"]
+    assert [names.take(source).stem for source in sources] == stems
+
+
 def test_names_too_long_for_a_file_system_are_shortened(tmp_path):
     names = OutputNames(tmp_path)
     # 255 bytes are what a name may have; addresses have longer ones, and a number must still fit.

@@ -2,13 +2,17 @@
 
 import base64
 import json
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from model_server import BLUE, RED, BlockFinder, Client, blocks, png, serving
-from pictures import encoded, exif
+from pictures import encoded, exif, noise
 from PIL import Image
 
 from visionkit.predict.colours import class_colour
@@ -130,6 +134,28 @@ def test_health_counts_what_was_answered() -> None:
         assert client.get("/healthz").json == {"status": "ok", "under_way": 0, "answered": 0, "batches": 0}
         client.upload(FILE)
         assert client.get("/healthz").json == {"status": "ok", "under_way": 0, "answered": 1, "batches": 1}
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("sh", "curl", "base64", "tr"))), reason="no shell, curl or base64 here")
+def test_the_requests_that_the_docs_show_take_a_photo(client: Client, tmp_path: Path) -> None:
+    photo = encoded(Image.fromarray(noise(512, 512)), "JPEG", quality=95)
+    assert len(photo) > 131_072  # bytes that Linux takes as one argument of a program
+    (tmp_path / "photo.jpg").write_bytes(photo)
+    script = client.get("/docs.js").body.decode()
+    shown = re.search(r"SHELL = \(\) => `([^`]*)`", script)
+    assert shown is not None
+    words = shown[1].replace('${at("v1/detect")}', f"{client.url}/v1/detect").replace("\\\\", "\\")
+    done = subprocess.run(["sh", "-c", words], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30)
+    assert [json.loads(line)["image"]["width"] for line in done.stdout.splitlines()] == [512, 512], done.stderr
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/healthz", "/v1/models", "/openapi.json", "/nowhere", "/v1/detect"])
+def test_head_is_get_without_a_body(client: Client, path: str) -> None:
+    """Health checks and link checkers ask so."""
+    full, head = client.get(path), client.ask("HEAD", path)
+    headers, others = (sorted((k, v) for k, v in each.headers.items() if k != "date") for each in (full, head))
+    assert (head.status, others, head.body) == (full.status, headers, b"")
+    assert int(head.headers["Content-Length"]) == len(full.body) > 0
 
 
 def test_the_api_describes_itself(client: Client) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -149,3 +150,20 @@ def test_a_connection_on_which_nothing_is_asked_is_closed(monkeypatch: pytest.Mo
             time.sleep(0.5)
             connection.sendall(body)
             assert connection.recv(100).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_connection_on_which_answers_are_not_taken_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, lost = threading.Event(), connections.HurriedProtocol.connection_lost
+
+    def note(self: connections.HurriedProtocol, exc: Exception | None) -> None:
+        lost(self, exc)
+        ended.set()
+
+    monkeypatch.setattr(connections, "TAKING_SECONDS", 0.2)
+    monkeypatch.setattr(connections.HurriedProtocol, "connection_lost", note)
+    with serving(BlockFinder()) as client, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((client.host, client.port))
+        # More than the system holds for a client that reads nothing: 15 kB each.
+        connection.sendall(b"GET /page.js HTTP/1.1\r\nHost: here\r\n\r\n" * 2000)
+        assert ended.wait(10)

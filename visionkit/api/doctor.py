@@ -27,6 +27,7 @@ from visionkit.formats.dataset_layout import DatasetLayout
 from visionkit.formats.json_file import write_json
 from visionkit.formats.layout import find_layout
 from visionkit.formats.records import AnnotatedImages
+from visionkit.formats.yaml_file import BrokenYamlError
 
 SUSPICIOUS_SHOWN = 40
 
@@ -101,12 +102,17 @@ def doctor(
         imgsz: side of the network's input in pixels that objects are called tiny for.
 
     Raises:
-        DataError: there is no such dataset.
+        DataError: there is no such dataset, or what is to be repaired cannot be read.
         UsageError: `fix` exists, or the dataset is of a format that is not repaired.
     """
     if fix is not None and Path(fix).exists():
         raise UsageError(f"{fix} exists and nothing is overwritten; name a new folder")
-    layout = _layout(Path(data), None if images is None else Path(images))
+    try:
+        layout = _layout(Path(data), None if images is None else Path(images))
+    except BrokenYamlError as error:
+        if fix is not None:
+            raise
+        return Diagnosis(error.file.name, (Finding("VK001", error.file, "", error.fact),))
     say(f"Data: {layout.describe()}")
     looked = _Looked()
     for split in layout.splits:

@@ -16,6 +16,20 @@ from visionkit.formats.dataset_files import read_bytes
 _MALFORMED = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 
 
+class BrokenYamlError(DataError):
+    """A file that is no YAML, or none that is safe to read.
+
+    Args:
+        file: its path.
+        fact: what is wrong with it, to stand behind its path.
+    """
+
+    def __init__(self, file: Path, fact: str) -> None:
+        super().__init__(f"{file} {fact}")
+        self.file = file
+        self.fact = fact
+
+
 class StrictLoader(yaml.SafeLoader):
     """YAML's safe loader, but a key that stands twice is an error."""
 
@@ -53,12 +67,13 @@ def read_yaml(file: Path) -> Any:
     """The content of a UTF-8 YAML file that comes with a dataset.
 
     Raises:
-        DataError: there is no such regular file, it cannot be read, or it is not YAML that is safe to read.
+        DataError: there is no such regular file, or it cannot be read.
+        BrokenYamlError: it is not YAML that is safe to read.
     """
     data = read_bytes(file, "a YAML file")
     try:
         return yaml.load(data.decode("utf-8-sig"), Loader=_PlainLoader)
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not text in UTF-8; give a YAML file") from error
+        raise BrokenYamlError(file, "is not text in UTF-8; give a YAML file") from error
     except _MALFORMED as error:
-        raise DataError(f"{file} is not valid YAML{yaml_problem(error)}; correct it") from error
+        raise BrokenYamlError(file, f"is not valid YAML{yaml_problem(error)}; correct it") from error

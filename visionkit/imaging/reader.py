@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from visionkit.errors import DataError
 from visionkit.imaging.header import MAX_PIXELS, Header, read_header
+from visionkit.imaging.jpeg_scans import MOST_SCANS, has_too_many_scans
 from visionkit.imaging.whole import is_whole, jpeg_runs_dry
 
 MAX_BYTES = 8 * MAX_PIXELS
@@ -60,7 +61,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         u8 [H, W, 3], RGB, C-contiguous.
 
     Raises:
-        DataError: not a regular file, not of `FORMATS`, more than MAX_PIXELS pixels, cut off or damaged.
+        DataError: not a regular file, not of `FORMATS`, more than MAX_PIXELS pixels, cut off or damaged, or a JPEG of
+            more than MOST_SCANS scans.
     """
     _check_regular_file(path)
     try:
@@ -103,6 +105,11 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     header = read_header(file, name)
     if not is_whole(file, len(data), header):
         raise _cut_off(name, header)
+    if header.format == "JPEG" and has_too_many_scans(data, header.end):
+        raise DataError(
+            f"{name} is a JPEG of more than {MOST_SCANS} scans, pictures have about 10 and each takes as long as a "
+            "picture; export it again"
+        )
     decode = _decoded_by_pillow if header.format in ("TIFF", "GIF") else _decoded_by_opencv
     image = decode(data, header)
     if image is None or image.shape != (header.height, header.width, 3):

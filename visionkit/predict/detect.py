@@ -109,7 +109,7 @@ def detect_loaded(
     Raises:
         UsageError: a threshold outside [0, 1], `max_det` or `batch` below 1, a class the model does not know. Raised
             at the call, before an image is read. And at the first image that is cut, if the model is a classifier.
-        VisionkitError: a classifier says what is no number.
+        VisionkitError: the model says scores that are no numbers.
     """
     _check_fraction("score", score)
     if iou is not None:
@@ -148,7 +148,7 @@ class _Asked:
         return letterbox(pixels, self.backend.image_size, multiple=frame_multiple(self.backend))
 
     def run(self, images: Sequence[NDArray[np.uint8]]) -> list[Raw]:
-        """Letterboxed images, those of one size at once."""
+        """What is said of letterboxed images, those of one size at once. Raises as `_check_scores`."""
         together: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for number, image in enumerate(images):
             together[image.shape].append(number)
@@ -156,6 +156,7 @@ class _Asked:
         for numbers in together.values():
             batch = np.stack([images[number] for number in numbers])
             said = self.backend.run(batch, score=self.score, iou=self.iou, max_det=self.max_det)
+            _check_scores(said)
             found.update(zip(numbers, said, strict=True))
         return [found[number] for number in range(len(images))]
 
@@ -236,8 +237,6 @@ def _fields(found: Found | RawClasses | Labels, image: LoadedImage, wanted: NDAr
     if isinstance(found, np.ndarray):
         return _areas(found, wanted)
     if isinstance(found, RawClasses):
-        if not np.isfinite(found.scores).all():
-            raise VisionkitError("the model says scores that are no numbers, its weights are broken; name another file")
         keep = np.full(len(found.labels), True) if wanted is None else np.isin(found.labels, wanted)
         nowhere = np.zeros((0, 4), np.float32)
         return {"task": "classify", "boxes": nowhere, "scores": found.scores[keep], "labels": found.labels[keep]}
@@ -250,6 +249,15 @@ def _fields(found: Found | RawClasses | Labels, image: LoadedImage, wanted: NDAr
     height, width = image.pixels.shape[:2]
     masks = pasted_masks(found.masks, found.plane, height, width, windows=found.windows)
     return {**fields, "masks": tuple(masks)}
+
+
+def _check_scores(said: Sequence[Raw]) -> None:
+    """Raises VisionkitError where a score is no number: in a map all such pixels would be of the first class."""
+    for raw in said:
+        # A map's plane by plane: as one it would take a quarter of its memory again.
+        parts = raw.scores if isinstance(raw, RawMap) else (raw.scores,)
+        if not all(np.isfinite(part).all() for part in parts):
+            raise VisionkitError("the model says scores that are no numbers, its weights are broken; name another file")
 
 
 def _areas(semantic: Labels, wanted: NDArray[np.int64] | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -50,10 +51,13 @@ def open_openvino(
         words = " ".join(str(error).split())
         raise CheckpointError(f"{path} cannot be read as an OpenVINO graph ({words}); export it again") from error
     outputs = [output.any_name for output in compiled.outputs]
+    running = Lock()
 
     def run(inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
-        # Copied: its own arrays are written over by the next run.
-        return {name: np.array(values) for name, values in zip(outputs, compiled(inputs).values(), strict=True)}
+        # The graph has one set of arrays. Without the lock threads get one another's answers; the next run writes over
+        # what is not copied.
+        with running:
+            return {name: np.array(values) for name, values in zip(outputs, compiled(inputs).values(), strict=True)}
 
     return GraphBackend(card, side, f"OpenVINO {openvino.__version__.partition('-')[0]}", file_hash, run, snug=snug)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from visionkit.predict.drawing import draw
 from visionkit.predict.output_formats import OutputFormat
 from visionkit.predict.sources import file_name
 from visionkit.predict.why_drawing import draw_why
-from visionkit.predict.writers import OutputNames, save_picture
+from visionkit.predict.writers import OutputNames, frame_stem, save_picture
 from visionkit.result import Result
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def output_folder(folder: Path, formats: Sequence[OutputFormat], *, pictures: bo
     """
     names = OutputNames(folder, reserved=[stem for chosen in formats for stem in chosen.reserved])
 
-    def take(source: str) -> Path:
-        return names.take(file_name(source))
+    def take(source: str, *, has_frames: bool = False) -> Path:
+        return names.take(file_name(source), has_frames=has_frames)
 
     with ExitStack() as files:
         writers = [files.enter_context(chosen.writer(folder)) for chosen in formats]
@@ -49,14 +50,14 @@ def output_folder(folder: Path, formats: Sequence[OutputFormat], *, pictures: bo
             if not opened:
                 from visionkit.predict.video_writer import AnnotatedVideos  # noqa: PLC0415 - only for frames
 
-                opened.append(files.enter_context(AnnotatedVideos(take)))
+                opened.append(files.enter_context(AnnotatedVideos(partial(take, has_frames=True))))
             return opened[0]
 
         def write(image: LoadedImage, result: Result) -> None:
             moment = image.moment
             picture = take(image.path) if moment is None else videos().path(moment)
             # Names taken are remembered, which a camera's frames of a day must not be: theirs are made.
-            name = picture.stem if moment is None else f"{picture.stem}-{moment.frame:06d}"
+            name = picture.stem if moment is None else frame_stem(picture.stem, moment.frame)
             for add in writers:
                 add(result, number=image.number, name=name, pixels=image.pixels)
             if pictures and moment is None:

@@ -31,6 +31,8 @@ _STARTS = {
 _TS_PACKET = 188
 _M2TS_PACKET = 192
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+# What may lie behind them (section 6.2.3). Some cameras append what is no box to all this.
+_BOXES = frozenset((*_FIRST_BOXES, b"moof", b"mfra", b"sidx", b"styp", b"meta", b"udta", b"uuid"))
 # ISO/IEC 23008-12 and AV1 in HEIF: pictures in the container of videos.
 _PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")
 # A file of more boxes than this was made to keep a reader busy.
@@ -80,7 +82,8 @@ def is_cut_off(file: IO[bytes], size: int, container: str) -> bool:
 
 
 def _boxes_end(file: IO[bytes], size: int) -> int:
-    """Where the boxes of an ISO file end, one after another (ISO/IEC 14496-12, section 4.2)."""
+    """Where the boxes of an ISO file end, one after another (ISO/IEC 14496-12, section 4.2); 0 where it cannot be
+    told."""
     place = 0
     for _ in range(_MOST_BOXES):
         if place + 8 > size:
@@ -91,6 +94,8 @@ def _boxes_end(file: IO[bytes], size: int) -> int:
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
         if length < 8:  # 0: until the end of the file; others are no boxes, for the decoder to say
+            return 0
+        if place + length > size and header[4:8] not in _BOXES:
             return 0
         place += length
     return place

@@ -103,8 +103,8 @@ class OutputNames:
     """Hands out file names for pictures in a folder: each stem once, none that is there already.
 
     JPEG sources keep their name as far as it is not too long, others become PNG; a stem that is taken gets a number:
-    `a.jpg`, `a-2.jpg`. As stems
-    differ, the files that other formats put beside the pictures (`a.txt`, `a-2.txt`) never meet either.
+    `a.jpg`, `a-2.jpg`. As stems differ, the files that other formats put beside the pictures (`a.txt`, `a-2.txt`) never
+    meet either; nor do those of a video's frames (`frame_stem`) and those of pictures that are named like its frames.
 
     Args:
         folder: that the pictures go to.
@@ -115,9 +115,15 @@ class OutputNames:
         self.folder = folder
         self._taken = {stem.casefold() for stem in reserved}
         self._next: dict[str, int] = {}
+        self._videos: set[str] = set()
+        self._like_frames_of: set[str] = set()
 
-    def take(self, source: str | Path) -> Path:
-        """A free path for the picture made from a source."""
+    def take(self, source: str | Path, *, has_frames: bool = False) -> Path:
+        """A free path for the picture made from a source.
+
+        Args:
+            has_frames: whether it is a video, whose frames have files of their own.
+        """
         source = Path(source)
         stem = _shortened(source.stem) or "image"
         suffix = source.suffix if source.suffix.lower() in JPEG_SUFFIXES else ".png"
@@ -125,11 +131,35 @@ class OutputNames:
         first = self._next.get(stem.casefold(), 1)
         for number in count(first):
             free = stem if number == 1 else f"{stem}-{number}"
-            if free.casefold() not in self._taken and not (self.folder / (free + suffix)).exists():
+            plain, video = free.casefold(), _video_of(free.casefold())
+            meets = plain in self._taken or video in self._videos or (has_frames and plain in self._like_frames_of)
+            if not meets and not (self.folder / (free + suffix)).exists():
                 break
-        self._taken.add(free.casefold())
+        self._taken.add(plain)
+        self._like_frames_of.add(video)
+        if has_frames:
+            self._videos.add(plain)
         self._next[stem.casefold()] = number + 1
         return self.folder / (free + suffix)
+
+
+def frame_stem(stem: str, frame: int) -> str:
+    """What a frame's own files are named after.
+
+    Args:
+        stem: of its video's file.
+        frame: its number from 0.
+
+    >>> frame_stem("clip", 12)
+    'clip-000012'
+    """
+    return f"{stem}-{frame:06d}"
+
+
+def _video_of(stem: str) -> str:
+    """The stem of the video that a stem would be a frame's of; empty where it could be none's."""
+    video, _, number = stem.rpartition("-")
+    return video if len(number) >= len("000000") and number.isdecimal() else ""
 
 
 def _shortened(stem: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from visionkit.errors import DataError, UsageError
 from visionkit.predict.backend import Backend
@@ -106,6 +107,7 @@ def make_app(
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
     )
     app.add_middleware(BoundedUploads, limits=limits, on_error=on_error)
+    app.add_middleware(HeadAsGet)
     app.add_exception_handler(HTTPException, _nothing_there)
 
     @app.post(
@@ -147,6 +149,19 @@ def make_app(
 
     add_pages(app, sample or sample_for(served.backend.classes))
     return app
+
+
+class HeadAsGet:
+    """ASGI middleware: HEAD, which health checks ask, is answered as GET is; the server itself sends no body then (RFC
+    9110, section 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
 
 
 def _check_asked(backend: Backend, asked: Asked) -> None:

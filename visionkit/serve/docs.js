@@ -14,8 +14,8 @@ function element(name, attributes = {}, ...children) {
 const inline = (text) => text.split("`").map((part, place) => (place % 2 ? element("code", {}, part) : part));
 
 const SHELL = () => `curl -F image=@photo.jpg -F conf=0.4 ${at("v1/detect")}
-curl -H 'Content-Type: application/json' ${at("v1/detect")} \\
-  -d "{\\"image\\": \\"$(base64 -w0 photo.jpg)\\", \\"conf\\": 0.4}"`;
+printf '{"image": "%s", "conf": 0.4}' "$(base64 < photo.jpg | tr -d '\\n')" |
+  curl -H 'Content-Type: application/json' -d @- ${at("v1/detect")}`;
 
 const PYTHON = () => `import base64, json, urllib.request
 

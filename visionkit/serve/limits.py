@@ -11,7 +11,8 @@ from visionkit.errors import UsageError
 class Limits:
     """Bounds of everything that strangers can make large, long or many.
 
-    Memory that requests take is at most about `held_bytes` + 3 bytes of each of `decoded_pixels`, besides the model's.
+    Memory that requests take is at most about `held_bytes` + 3 bytes of each of `decoded_pixels`, besides the model's;
+    and while a progressive JPEG is decoded, one at a time, about 6 bytes of each of its pixels.
 
     Args:
         upload_bytes: most bytes of a request's body.
