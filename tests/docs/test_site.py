@@ -112,7 +112,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_site_has_every_page(site: Path) -> None:
     built = {page.stem for page in site.glob("*.html")} - {"404"}
     assert built == {page.stem for page in PAGES}
-    assert "Where it fails" in (site / "general-photos-v0.html").read_text(encoding="utf-8")
+    assert "Where it fails" in (site / "general-photos-v1.html").read_text(encoding="utf-8")
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -8,7 +8,7 @@ from pathlib import Path
 from visionkit.errors import CheckpointError
 
 FOLDER = Path(__file__).parent
-NAME = "general-photos-v0"
+NAME = "general-photos-v1"
 DEFAULT_WEIGHTS = "default"
 """The name of the bundled model, where a weights file may be given."""
 CHECKSUMS = "SHA256SUMS"
