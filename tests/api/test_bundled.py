@@ -32,7 +32,7 @@ def empty_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def box(empty_box: Path, tiny_run: TinyRun) -> Path:
     """The tiny model, its convolutions in half precision as the real one's are."""
     tensors, card = load_weights(tiny_run.result.best)
-    path = empty_box / "general-photos-v1.safetensors"
+    path = empty_box / f"{files.NAME}.safetensors"
     save_weights(path, {name: tensor.half() if tensor.ndim == 4 else tensor for name, tensor in tensors.items()}, card)
     (empty_box / "SHA256SUMS").write_text(checksum_line(path) + "\n")
     return path

@@ -9,7 +9,8 @@ from visionkit.bundled import files
 from visionkit.bundled.files import bundled_model_card, bundled_onnx, bundled_weights, checksum_line
 from visionkit.errors import CheckpointError
 
-CONTENT = {"general-photos-v1.safetensors": b"weights", "general-photos-v1.onnx": b"graph", "MODEL_CARD.md": b"# Card"}
+WEIGHTS, GRAPH = f"{files.NAME}.safetensors", f"{files.NAME}.onnx"
+CONTENT = {WEIGHTS: b"weights", GRAPH: b"graph", "MODEL_CARD.md": b"# Card"}
 LARGEST = 16_000_000  # bytes, of the folder as it ships
 
 
@@ -25,8 +26,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_is_there_is_found(folder: Path) -> None:
-    assert bundled_weights() == folder / "general-photos-v1.safetensors"
-    assert bundled_onnx() == folder / "general-photos-v1.onnx"
+    assert bundled_weights() == folder / WEIGHTS
+    assert bundled_onnx() == folder / GRAPH
     assert bundled_model_card() == "# Card"
 
 
@@ -50,7 +51,7 @@ def test_one_flipped_bit_is_noticed(find: Callable[[], object], name: str, folde
     )
 
 
-@pytest.mark.parametrize("line", [None, "", "0" * 64 + "  general-photos-v1.safetensors"])
+@pytest.mark.parametrize("line", [None, "", f"{'0' * 64}  {WEIGHTS}"])
 def test_a_file_without_its_checksum_is_not_trusted(line: str | None, folder: Path) -> None:
     (folder / "SHA256SUMS").unlink()
     if line is not None:
@@ -61,8 +62,8 @@ def test_a_file_without_its_checksum_is_not_trusted(line: str | None, folder: Pa
 
 def test_the_checksums_are_those_of_sha256sum(folder: Path) -> None:
     # printf weights | sha256sum
-    expected = "9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c  general-photos-v1.safetensors"
-    assert checksum_line(folder / "general-photos-v1.safetensors") == expected
+    expected = f"9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c  {WEIGHTS}"
+    assert checksum_line(folder / WEIGHTS) == expected
 
 
 def test_the_files_that_ship_are_whole_and_small() -> None:

@@ -17,6 +17,8 @@ import yaml
 from browser import browser
 from code_blocks import FENCE
 
+from visionkit.bundled.files import NAME
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -112,7 +114,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_site_has_every_page(site: Path) -> None:
     built = {page.stem for page in site.glob("*.html")} - {"404"}
     assert built == {page.stem for page in PAGES}
-    assert "Where it fails" in (site / "general-photos-v1.html").read_text(encoding="utf-8")
+    assert "Where it fails" in (site / f"{NAME}.html").read_text(encoding="utf-8")
 
 
 class Quiet(SimpleHTTPRequestHandler):

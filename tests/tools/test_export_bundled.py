@@ -12,6 +12,7 @@ from tiny import TinyRun
 
 import visionkit
 from visionkit.build import load_model
+from visionkit.bundled import files
 from visionkit.bundled.files import checksum_line
 from visionkit.config import Recipe
 from visionkit.engine.checkpoint import load_weights, save_weights
@@ -120,13 +121,13 @@ def test_from_a_run_to_the_files_in_the_box(tiny_run: TinyRun, tiny_data: Path, 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
-    names = {"general-photos-v1.safetensors", "general-photos-v1.onnx", "MODEL_CARD.md"}
+    names = {f"{files.NAME}.safetensors", f"{files.NAME}.onnx", "MODEL_CARD.md"}
     assert {path.name for path in tmp_path.iterdir()} == {*names, "SHA256SUMS"}
     assert said["bytes"] == sum((tmp_path / name).stat().st_size for name in names)
     assert said["AP"] == pytest.approx(said["AP_in_full_precision"], abs=0.01)
     lines = (tmp_path / "SHA256SUMS").read_text().splitlines()
     assert sorted(lines) == sorted(checksum_line(tmp_path / name) for name in names)
     # Nothing of the machine it was made on.
-    graph = (tmp_path / "general-photos-v1.onnx").read_bytes()
+    graph = (tmp_path / f"{files.NAME}.onnx").read_bytes()
     assert b".py" not in graph
     assert str(Path.cwd()).encode() not in graph

@@ -39,8 +39,8 @@ def _how_ended(rank: int, number: int, processes: str) -> str:
         name = f"signal {number}"
     return (
         f"process {rank} of this run was ended from outside ({name}); if memory ran out, use fewer --processes, a "
-        f"smaller --batch or --cache off; go on by --resume with the run's folder, as before with --processes "
-        f"{processes}"
+        "smaller --batch or --cache off; go on by --resume with the run's folder, as before with "
+        f"--processes {processes}"
     )
 
 
