@@ -1,5 +1,6 @@
 """`evaluate` of models and of anybody's predictions; `load` and `detect`."""
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from tiny import TinyRun, write_blocks
 
 import visionkit
+from visionkit.data.dataset import DetectionDataset
 from visionkit.engine.events import EvaluationProgress, Event
 from visionkit.errors import CheckpointError, DataError, UsageError
 from visionkit.formats.coco import read_coco
@@ -53,6 +56,22 @@ def test_what_is_judged_is_what_detect_says(tiny_run: TinyRun, tiny_data: Path, 
         boxes = np.array([row["bbox"] for row in rows])
         np.testing.assert_allclose(boxes[:, :2] + boxes[:, 2:], said.boxes[:, 2:], atol=1e-3)
     assert [row["image_id"] for row in judged] == sorted(row["image_id"] for row in judged)
+
+
+@pytest.mark.parametrize(
+    ("device", "given", "expected"),
+    [("cpu", None, 1), ("cpu", 8, 1), ("cpu", 0, 0), ("cuda", 8, 4), ("cuda", 2, 2), ("cuda", None, 4)],
+)
+def test_a_gpu_that_evaluates_is_read_for_by_several(
+    device: str, given: int | None, expected: int, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judging = importlib.import_module("visionkit.api.evaluate")  # the package has the function by this name
+    asked: list[int] = []
+    monkeypatch.setattr(judging, "evaluation_loader", lambda view, *, workers, **_: asked.append(workers))
+    monkeypatch.setattr(judging.os, "cpu_count", lambda: 16)
+    data = DetectionDataset(read_coco(tiny_data / "annotations" / "val.json", tiny_data / "images"))
+    judging.split_loader(data, 64, 8, given, torch.device(device))
+    assert asked == [expected]
 
 
 def test_a_perfect_prediction_scores_1_and_crowds_need_not_be_found(tiny_data: Path, tmp_path: Path) -> None:

@@ -251,6 +251,20 @@ def test_why_there_are_no_test_scores_is_said(monkeypatch: pytest.MonkeyPatch) -
     assert "visionkit, seed 7" in shown
 
 
+def test_a_recipe_and_processes_go_to_visionkit(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def compete(first: Any, *_: Any) -> list[Turn]:
+        asked.extend(first)
+        return [Turn(0, "visionkit", 2, {"AP": 0.5, "AP50": 0.8})]
+
+    monkeypatch.setattr(training_benchmarks, "compete", compete)
+    given = ["accuracy", "--seeds", "0", "--config", "own.yaml", "--processes", "2", "--set", "dropout=0.1"]
+    training_benchmarks.accuracy(parser().parse_args(given))
+    (ours,) = asked
+    assert shlex.split(ours.command)[-7:] == ["--", "--config", "own.yaml", "--processes", "2", "--set", "dropout=0.1"]
+
+
 @pytest.fixture
 def untuned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scripts of the benchmark may be imported into this process, which stays as it is."""

@@ -102,6 +102,8 @@ def parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--rounds", type=at_least(1), default=3, help="turns of each (%(default)s)")
     pipeline.add_argument("--no-torchvision", action="store_true", help="leave out the peer written with torchvision")
+    accuracy.add_argument("--config", metavar="FILE", help="recipe of visionkit's contestant")
+    accuracy.add_argument("--processes", type=at_least(1), help="in which it trains, a part of the threads for each")
     accuracy.add_argument("--minutes", type=above_zero, default=15, help="of training (%(default)s)")
     accuracy.add_argument("--seeds", default="0,1,2", help="one round each (%(default)s)")
     accuracy.add_argument("--levels", default="0.4,0.5,0.55,0.58", help="first minute at these AP (%(default)s)")

@@ -54,7 +54,10 @@ def pipeline(given: argparse.Namespace) -> str:
 def accuracy(given: argparse.Namespace) -> str:
     keep = ["--keep", given.keep] if given.keep else []
     more = [
-        word for name in ("model", "backbone") if getattr(given, name) for word in (f"--{name}", getattr(given, name))
+        word
+        for name in ("config", "processes", "model", "backbone")
+        if getattr(given, name)
+        for word in (f"--{name}", str(getattr(given, name)))
     ]
     more += [word for assignment in given.set for word in ("--set", assignment)]
     ours = Contestant("visionkit", own("measure_accuracy.py", *keep, "--", *more))

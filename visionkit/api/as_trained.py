@@ -23,7 +23,7 @@ def rows_as_trained(
     *,
     device: torch.device,
     amp: bool,
-    workers: int,
+    workers: int | None,
     iou: float | None = None,
     proposals: Path | None = None,
     on_images: Callable[[int], None],

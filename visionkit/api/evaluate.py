@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,9 @@ from visionkit.report.map_content import SeenMaps
 
 PICTURES = 10
 
+READERS = 4
+"""Processes that read images for a GPU."""
+
 
 def evaluate(
     weights: str | Path = "default",
@@ -61,7 +65,7 @@ def evaluate(
     tile: int | None = None,
     overlap: float | None = None,
     device: str = "auto",
-    workers: int = 1,
+    workers: int | None = None,
     threads: int = 0,
     amp: bool | None = None,
     offline: bool = False,
@@ -101,6 +105,7 @@ def evaluate(
         tile: side in pixels of the overlapping tiles that larger images are seen in, as `detect` sees them; as trained
             where None, whole where 0.
         overlap: share of a tile that neighbours have in common; 0.2 where None.
+        workers: the most processes that may read images; see `split_loader`.
         threads: CPU threads; 0 leaves torch's choice.
         amp: bf16 where the hardware has it, or fp32; as trained where None.
         offline: never use the network.
@@ -280,12 +285,19 @@ def evaluate_predictions(
 
 
 def split_loader(
-    data: Samples, image_size: int, batch: int, workers: int, device: torch.device, multiple: int | None = None
+    data: Samples, image_size: int, batch: int, workers: int | None, device: torch.device, multiple: int | None = None
 ) -> BatchLoader:
     """The letterboxed batches of a dataset, in its order; where there is a `multiple`, as of `letterbox`, images of one
-    shape after another."""
+    shape after another.
+
+    Args:
+        workers: the most processes that may read images; None: as many as the machine can spare. For a model on a CPU,
+            which takes longer for an image than reading it does, one is enough.
+    """
+    most = max(1, (os.cpu_count() or 1) - 1) if workers is None else workers
+    readers = min(most, 1 if device.type == "cpu" else READERS)
     view = EvaluationView(data, image_size, multiple)
-    return evaluation_loader(view, batch=batch, workers=workers, pin_memory=device.type == "cuda")
+    return evaluation_loader(view, batch=batch, workers=readers, pin_memory=device.type == "cuda")
 
 
 def counted_images(total: int, listen: Listener) -> Callable[[int], None]:

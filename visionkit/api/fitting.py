@@ -113,8 +113,7 @@ def run_fitting(run: Prepared, folder: RunFolder, listen: Listener, say: Say) ->
     """
     config, device, model = run.config, run.device, run.state.model
     assert isinstance(model, Rcnn)
-    workers = min(1, config.workers or 0)
-    batches = split_loader(run.train_data, config.imgsz, config.train.batch, workers, device)
+    batches = split_loader(run.train_data, config.imgsz, config.train.batch, config.workers, device)
     with precision(device, config.train.amp):
         fitting = model.fit(
             (batch.to(device) for batch in batches), on_images=_told("fitting on", len(run.train_data), listen)
@@ -127,7 +126,7 @@ def run_fitting(run: Prepared, folder: RunFolder, listen: Listener, say: Say) ->
     say(f"Took {', '.join(times)}: {sum(fitting.seconds.values()) / fitting.images:.2f} s an image")
 
     data = task_dataset(config, run.val_images, proposals=proposals_file(config, "val"))
-    batches = split_loader(data, config.imgsz, config.train.batch, workers, device)
+    batches = split_loader(data, config.imgsz, config.train.batch, config.workers, device)
     on_images = _told("evaluating", len(data), listen)
     found = EVALUATIONS["detect"](
         model, batches, run.val_images, device=device, amp=config.train.amp, on_images=on_images

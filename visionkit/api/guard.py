@@ -177,7 +177,7 @@ def class_aps(
         done += images
         listen(ImagesDone("judging old classes", done, len(truth.images)))
 
-    half, workers = loaded.recipe.train.amp, min(1, config.workers or 0)
+    half, workers = loaded.recipe.train.amp, config.workers
     rows = rows_as_trained(loaded, truth, device=device, amp=half, workers=workers, on_images=count)
     ids = {loaded.classes.category_ids[theirs]: truth.classes.category_ids[ours] for ours, theirs in match.pairs}
     rows = [{**row, "category_id": ids[row["category_id"]]} for row in rows if row["category_id"] in ids]

@@ -252,7 +252,7 @@ def _seen(
         train,
         device=device,
         amp=config.train.amp,
-        workers=min(1, config.workers or 0),
+        workers=config.workers,
         iou=SAME_OBJECT,
         proposals=proposals_file(config, "train"),
         on_images=count,

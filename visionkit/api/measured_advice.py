@@ -52,7 +52,7 @@ def measured_advice(
         return decide(size, None, ())
     model = _with_its_backbone(config, images, source)
     some = images.spread(MOST_IMAGES)
-    loader = split_loader(DetectionDataset(some), config.imgsz, config.train.batch, min(1, config.workers or 0), device)
+    loader = split_loader(DetectionDataset(some), config.imgsz, config.train.batch, config.workers, device)
     looked = look(
         model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
         model.units,

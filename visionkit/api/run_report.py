@@ -54,8 +54,8 @@ def write_run_report(run: Prepared, result: FinetuneResult, listen: Listener, sa
     else:
         model = loaded.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         data = task_dataset(config, truth, proposals=proposals_file(config, "val"))
-        workers, multiple = min(1, config.workers or 0), frame_multiple_of(model)
-        loader = split_loader(data, config.imgsz, config.train.batch, workers, device, multiple)
+        multiple = frame_multiple_of(model)
+        loader = split_loader(data, config.imgsz, config.train.batch, config.workers, device, multiple)
         if is_map:
             score_maps(truth, segment_batches(model, loader, device=device, amp=amp, on_images=count), beside, title)
         else:

@@ -72,7 +72,7 @@ def _seen_by(
     """What the units of a model's backbone give on images, at the size that the run learns at."""
     config = run.config
     model = loaded.model.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loader = split_loader(data, config.imgsz, config.train.batch, min(1, config.workers or 0), run.device)
+    loader = split_loader(data, config.imgsz, config.train.batch, config.workers, run.device)
     done = 0
     with torch.inference_mode(), observing_units(model, model.units) as seen:
         for batch in loader:

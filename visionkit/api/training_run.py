@@ -163,7 +163,7 @@ class RunParts:
         own = data if processes is None else Part(data, items)
         batch = config.train.batch if processes is None else max(1, config.train.batch // processes.world_size)
         multiple = frame_multiple_of(self.run.state.model)
-        loader = split_loader(own, config.imgsz, batch, min(1, config.workers or 0), device, multiple)
+        loader = split_loader(own, config.imgsz, batch, config.workers, device, multiple)
         self.loaders.append(loader)
 
         def evaluate(model: nn.Module) -> TaskScores:
