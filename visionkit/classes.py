@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import unicodedata
 from collections import Counter
@@ -151,3 +152,16 @@ def in_brackets(names: Sequence[str]) -> str:
     """` (cat, dog)`; of many the first, and how many more there are; nothing for none."""
     more = f", {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return f" ({', '.join(names[:NAMES_SHOWN])}{more})" if names else ""
+
+
+def listed_names(text: str) -> list[str]:
+    """Names separated by commas, as a row of a CSV file: one that has a comma in it stands in double quotes.
+
+    >>> listed_names('car, "table, small"')
+    ['car', 'table, small']
+    """
+    try:
+        (row,) = csv.reader([text], skipinitialspace=True)
+    except csv.Error:  # of several lines, or very long: no such list, and whoever knows the names says so
+        row = [text]
+    return [name.strip() for name in row]

@@ -474,6 +474,8 @@ def test_what_detect_refuses_in_one_line_and_leaves_nothing(
         (["no.jpg", "--weights", best], "no.jpg does not exist"),
         ([photos, "--weights", best, "--conf", 2], "must be between 0 and 1, got 2.0"),
         ([photos, "--weights", best, "--max-det", 0], "max_det must be at least 1, got 0"),
+        ([photos, "--weights", best, "--max-det", 10**20], f"max_det must be at most 1,000,000, got {10**20}"),
+        ([photos, "--weights", best, "--classes", "a\nb"], "the model knows no class 'a\\nb'"),
         ([photos, "--weights", best, "--classes", "cat"], "choose from red block, blue block"),
         ([photos, "--weights", best, "--imgsz", 100], "image size must be divisible by 32, got 100; use 128"),
         ([photos, "--weights", best, "--device", "gpu"], "device must be auto, cpu, cuda, cuda:N or mps, got 'gpu'"),

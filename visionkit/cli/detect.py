@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visionkit.classes import listed_names
 from visionkit.cli.loaded import loaded_model, say_trained_tiles
 from visionkit.cli.options import (
     USED_WEIGHTS_HELP,
@@ -53,7 +54,9 @@ def detect(
         ),
     ] = None,
     max_det: Annotated[int, typer.Option(help="Most detections an image.")] = 300,
-    classes: Annotated[str | None, typer.Option(help="Names to look for, separated by commas.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Names to look for, separated by commas; one with a comma in double quotes.")
+    ] = None,
     imgsz: ImageSize = None,
     tile: Tile = None,
     overlap: Overlap = None,
@@ -185,7 +188,7 @@ def detect(
                 conf=conf,
                 iou=iou,
                 max_det=max_det,
-                classes=None if classes is None else [name.strip() for name in classes.split(",")],
+                classes=None if classes is None else listed_names(classes),
                 tile=tile,
                 overlap=overlap,
                 why=why,

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from visionkit.predict.video_source import Moment
 
 
+MOST = 1_000_000
+"""Of detections an image, or images at once: no picture needs so many, and what is larger by far fits no integer."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedImage:
     """An image on its way through prediction.
@@ -114,8 +118,8 @@ def detect_loaded(
     _check_fraction("score", score)
     if iou is not None:
         _check_fraction("iou", iou)
-    _check_positive("max_det", max_det)
-    _check_positive("batch", batch)
+    _check_count("max_det", max_det)
+    _check_count("batch", batch)
     wanted = None if classes is None else _labels_of(classes, backend.classes)
     model = _Asked(backend, score, iou, max_det, wanted)
 
@@ -289,9 +293,11 @@ def _check_fraction(name: str, value: float) -> None:
         raise UsageError(f"{name} must be between 0 and 1, got {value}; choose a value such as 0.5")
 
 
-def _check_positive(name: str, value: int) -> None:
+def _check_count(name: str, value: int) -> None:
     if value < 1:
         raise UsageError(f"{name} must be at least 1, got {value}; choose a larger value")
+    if value > MOST:
+        raise UsageError(f"{name} must be at most {MOST:,}, got {value}; choose a smaller value")
 
 
 def _milliseconds_since(start: float) -> float:

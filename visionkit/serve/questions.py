@@ -14,6 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from visionkit.classes import listed_names
 from visionkit.errors import DataError
 from visionkit.imaging.header import read_header
 from visionkit.serve.batching import Asked
@@ -27,8 +28,8 @@ FORM_FIELDS = 8
 
 
 def _split(names: Any) -> Any:
-    """A form has no lists: `cat,dog` are two names."""
-    return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+    """A form has no lists: `cat,dog` are two names, as on the command line."""
+    return listed_names(names) if isinstance(names, str) else names
 
 
 class Options(BaseModel):
