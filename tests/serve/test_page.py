@@ -1,6 +1,7 @@
 """The page in a real browser: pictures come in, the slider filters, keys move, nothing is logged as an error."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from model_server import BLUE, RED, BlockFinder, Client, blocks, png, serving
 from pictures import encoded
 from pycocotools import mask as coco_mask
 
+from visionkit.classes import ClassTable, listed_names
 from visionkit.score_map import ScoreMap
 
 pytest.importorskip("uvicorn")
@@ -133,6 +135,22 @@ def test_a_calibrated_models_scores_come_with_their_worth(page: Page) -> None:
     assert page.errors == []
 
 
+def test_names_with_commas_are_copied_as_the_command_takes_them(page: Page) -> None:
+    names = ("red, a block", "blue block", '"shadow"')
+    with serving(BlockFinder(classes=ClassTable((3, 8, 9), names))) as client:
+        page.open(client.url + "/")
+        page.wait_for("document.getElementById('title').textContent === 'block finder'")
+        choose_file(page, png(PICTURE))
+        page.click("#classes button:last-child")
+        words = shlex.split(text(page, "#command"))
+        assert listed_names(words[words.index("--classes") + 1]) == [names[0], names[2]]
+        words = shlex.split(text(page, "#curl"))
+        asked = words[words.index("--form-string") + 1].removeprefix("classes=")
+        found = client.upload(png(PICTURE), classes=asked, conf=0.05).json["items"]
+        assert [item["name"] for item in found] == [names[0], names[2]]
+    assert page.errors == []
+
+
 def test_what_is_copied_is_what_is_shown(page: Page, client: Client) -> None:
     choose_file(page, png(PICTURE), "it's a photo.png")
     slide(page, 0.3)
@@ -146,6 +164,7 @@ def test_what_is_copied_is_what_is_shown(page: Page, client: Client) -> None:
     page.click("#classes button:last-child")
     assert names(page) == ["red block"]
     assert text(page, "#command").endswith("--conf 0.30 --classes 'red block,shadow'")
+    assert "-F conf=0.30 --form-string 'classes=red block,shadow' http" in text(page, "#curl")
     page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
     for button, said in (("#copy-command", "#command"), ("#copy-curl", "#curl")):
         page.click(button)

@@ -282,12 +282,18 @@ function request() {
   const fields = [`-F ${quoted(`image=@${state.file.name || "image"}`)}`];
   if (!isMap()) fields.push(`-F conf=${state.threshold.toFixed(2)}`);
   const kept = keptClasses();
-  if (kept) fields.push(`-F ${quoted(`classes=${kept}`)}`);
+  if (kept) fields.push(`--form-string ${quoted(`classes=${kept}`)}`); // -F would take quotes off
   return `curl ${fields.join(" ")} ${new URL("v1/detect", document.baseURI).href}`;
 }
 
+/** A name in a list of names: as in a row of a CSV file. */
+const listName = (name) => (/^"|,/.test(name) ? `"${name.replaceAll('"', '""')}"` : name);
+
 /** Names of all classes but those that are left out; empty where none is. */
-const keptClasses = () => (state.hidden.size ? state.model.classes.filter(({ label }) => !state.hidden.has(label)).map(({ name }) => name).join(",") : "");
+function keptClasses() {
+  if (!state.hidden.size) return "";
+  return state.model.classes.filter(({ label }) => !state.hidden.has(label)).map(({ name }) => listName(name)).join(",");
+}
 
 function showElsewhere() {
   byId("command").textContent = command();
