@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visionkit.classes import listed_names
 from visionkit.cli.loaded import loaded_model, say_trained_tiles
 from visionkit.cli.options import (
     USED_WEIGHTS_HELP,
@@ -134,6 +133,7 @@ def detect(
     Example: [bold]visionkit detect clip.mp4 webcam:0 https://example.org/photo.jpg --every 2 --json[/bold]
     """
     sources = named_sources("detect", source, source_)
+    from visionkit.classes import listed_names
     from visionkit.cli.video_progress import video_progress
     from visionkit.predict.json_writer import write_json_line
     from visionkit.predict.output_formats import DEFAULT_FORMATS, chosen_formats
