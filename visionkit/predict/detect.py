@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from visionkit.predict.video_source import Moment
 
 
-MOST = 1_000_000
+LARGEST_COUNT = 1_000_000
 """Of detections an image, or images at once: no picture needs so many, and what is larger by far fits no integer."""
 
 
@@ -296,8 +296,8 @@ def _check_fraction(name: str, value: float) -> None:
 def _check_count(name: str, value: int) -> None:
     if value < 1:
         raise UsageError(f"{name} must be at least 1, got {value}; choose a larger value")
-    if value > MOST:
-        raise UsageError(f"{name} must be at most {MOST:,}, got {value}; choose a smaller value")
+    if value > LARGEST_COUNT:
+        raise UsageError(f"{name} must be at most {LARGEST_COUNT:,}, got {value}; choose a smaller value")
 
 
 def _milliseconds_since(start: float) -> float:
