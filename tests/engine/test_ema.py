@@ -45,6 +45,16 @@ def test_follows_quickly_at_first_and_slowly_later() -> None:
         assert average.model.get_parameter("weight").item() == pytest.approx(near, abs=1e-4)
 
 
+def test_looks_back_the_less_the_lower_the_rate() -> None:
+    # A weight that jumps from 0 to 1 at step 496, where a fifth of the steps is 100; rates as shares of the highest.
+    for rate, near in ((1.0, 5 / 500), (0.5, 2 * 5 / 500), (0.1, 10 * 5 / 500), (0.01, 1), (0.0, 1)):
+        model = one_weight(0)
+        average = WeightAverage(model, horizon=1000)
+        set_weight(model, 1)
+        average.update(496, rate)
+        assert average.model.get_parameter("weight").item() == pytest.approx(near, abs=1e-6)
+
+
 def test_a_horizon_of_one_step_is_the_model_itself() -> None:
     model = one_weight(0)
     average = WeightAverage(model, horizon=1)

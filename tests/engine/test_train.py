@@ -301,11 +301,17 @@ def test_it_learns() -> None:
 
 
 def test_the_average_is_what_is_evaluated() -> None:
-    told = run(TrainSettings(epochs=2, ema_horizon=50))
+    told = run(TrainSettings(epochs=2, ema_horizon=50, schedule="constant"))
     assert told.evaluated == [told.state.average.model] * 2
     assert not any(module.training for module in told.evaluated[0].modules())
     learnt, average = told.state.model.state_dict(), told.evaluated[0].state_dict()
     assert not any(torch.equal(learnt[name], average[name]) for name in learnt)
+
+
+def test_the_average_comes_to_rest_with_the_rate() -> None:
+    told = run(TrainSettings(epochs=20, final_lr=0.001), count=4)
+    learnt, average = told.state.model.state_dict(), told.evaluated[-1].state_dict()
+    assert all(torch.equal(learnt[name], average[name]) for name in learnt)
 
 
 @pytest.mark.parametrize(

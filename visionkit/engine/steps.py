@@ -99,7 +99,7 @@ def train_epoch(state: TrainingState, source: Iterator[Batch], loop: Loop) -> in
         if all_finite(values, norm):
             state.optimizer.step()
             state.step += 1
-            state.average.update(state.step)
+            state.average.update(state.step, lr / settings.lr)
             state.count_losses(values)
         else:
             statistics.restore()
