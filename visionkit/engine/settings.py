@@ -90,7 +90,10 @@ class TrainSettings(BaseModel):
     clip_value: float = Field(0.0, ge=0, description="largest entry of the gradient, cut before its norm; 0 never cuts")
     clip_norm: float = Field(10.0, gt=0, description="largest norm of the whole gradient")
     ema_horizon: int = Field(
-        3000, ge=1, description="most optimizer steps the weight average looks back; never over a fifth of those taken"
+        3000,
+        ge=1,
+        description="most optimizer steps the weight average looks back; never over a fifth of those taken, and the less, "
+        "the lower the learning rate",
     )
     patience: int = Field(
         0, ge=0, description="stop after so many evaluations without a better metric, such as AP; 0 never stops"
