@@ -218,8 +218,8 @@ def test_an_option_that_a_model_lacks(model: Any, option: str) -> None:
     ("model", "of", "option", "value", "choices"),
     [
         ("yolo", "yolo", "box_loss", "l1", "iou, giou, diou, ciou"),
-        ("yolo", "yolo", "class_loss", "focal", "bce, quality-focal"),
-        ("retinanet", "retinanet", "class_loss", "cross-entropy", "bce, quality-focal, focal, hinge"),
+        ("yolo", "yolo", "class_loss", "focal", "bce, quality-focal, varifocal"),
+        ("retinanet", "retinanet", "class_loss", "cross-entropy", "bce, quality-focal, varifocal, focal, hinge"),
         ("classifier", "classifier", "class_loss", "focal", "cross-entropy, softmax-focal"),
         ("faster-rcnn", "the R-CNN head", "class_loss", "bce", "cross-entropy, softmax-focal"),
     ],
@@ -245,8 +245,8 @@ def test_a_loss_that_a_model_cannot_learn_by(model: str, of: str, option: str, v
         ),
         (
             {"class_loss": "dice"},
-            "class_loss = 'dice': input should be 'own', 'bce', 'quality-focal', 'focal', 'hinge', 'cross-entropy' or "
-            "'softmax-focal'",
+            "class_loss = 'dice': input should be 'own', 'bce', 'quality-focal', 'varifocal', 'focal', 'hinge', "
+            "'cross-entropy' or 'softmax-focal'",
         ),
         (
             {"train.optimizer": "lion"},

@@ -66,7 +66,7 @@ StrategyName = Literal["none", "auto", "head", "freeze", "full", "scratch"]
 ClassWeights = Literal["none", "median-frequency"]
 LearntUpsamplingName = Literal["own", "skips", "all", "none"]
 BoxLossName = Literal["own", "iou", "giou", "diou", "ciou", "l1", "smooth-l1", "mse"]
-ClassLossName = Literal["own", "bce", "quality-focal", "focal", "hinge", "cross-entropy", "softmax-focal"]
+ClassLossName = Literal["own", "bce", "quality-focal", "varifocal", "focal", "hinge", "cross-entropy", "softmax-focal"]
 
 
 def _one_or_several(specs: Any) -> Any:
@@ -216,8 +216,8 @@ class Recipe(BaseModel):
     )
     class_loss: ClassLossName = Field(
         "own",
-        description="loss of classes: the model's own; of yolo and retinanet bce or quality-focal, of retinanet also "
-        "focal or hinge; of a classifier and the R-CNN family cross-entropy or softmax-focal",
+        description="loss of classes: the model's own; of yolo and retinanet bce, quality-focal or varifocal, of "
+        "retinanet also focal or hinge; of a classifier and the R-CNN family cross-entropy or softmax-focal",
     )
     mask_loss: str = Field(
         "own",

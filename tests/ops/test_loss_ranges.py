@@ -19,7 +19,7 @@ RANGES: dict[str, str] = {
     "giou": "[0, 2)",  # 1, and all of the hull but the boxes
     "diou": "[0, 2)",  # 1, and a squared distance that is nearly the squared diagonal
     "ciou": "[0, 2.5)",  # likewise, and v² / (1 + v), 1/2 for v = 1: one box lies, the other stands
-    **dict.fromkeys(("l1", "smooth-l1", "mse", "bce", "quality-focal", "focal", "hinge"), ENDLESS),
+    **dict.fromkeys(("l1", "smooth-l1", "mse", "bce", "quality-focal", "varifocal", "focal", "hinge"), ENDLESS),
     **dict.fromkeys(("cross-entropy", "softmax-focal"), ENDLESS),
     "dice": "[0, 1)",
 }

@@ -27,6 +27,7 @@ from visionkit.ops.losses import (
     quality_focal_loss,
     smooth_l1_loss,
     softmax_focal_loss,
+    varifocal_loss,
 )
 
 
@@ -43,15 +44,16 @@ def boxes_around(centre: float, count: int, seed: int) -> Tensor:
 
 
 def test_every_loss_has_one_name() -> None:
-    names = "bce cross-entropy softmax-focal l1 smooth-l1 mse focal quality-focal dice iou giou diou ciou hinge"
-    assert set(LOSSES) == set(names.split())
+    names = "bce cross-entropy softmax-focal l1 smooth-l1 mse focal quality-focal varifocal dice iou giou diou ciou"
+    assert set(LOSSES) == {*names.split(), "hinge"}
 
 
 def test_a_name_that_a_dict_lacks_is_refused_with_those_it_has() -> None:
     assert named_loss(QUALITY_LOSSES, "bce", "class_loss") is bce_loss
     with pytest.raises(ConfigError) as error:
         named_loss(QUALITY_LOSSES, "focal", "class_loss of yolo")
-    assert str(error.value) == "class_loss of yolo must be one of bce, quality-focal, got focal; choose one of these"
+    choices = "bce, quality-focal, varifocal"
+    assert str(error.value) == f"class_loss of yolo must be one of {choices}, got focal; choose one of these"
 
 
 # Box ------------------------------------------------------------------------------------------------------------------
@@ -161,6 +163,8 @@ LOG3 = math.log(3)  # the logit of 3/4
         ("focal", [-math.log(3 / 4) / 64, -math.log(1 / 4) * 27 / 64, math.log(2) / 16]),
         # |t - p|²: 1/16, 9/16, 1/4
         ("quality-focal", [-math.log(3 / 4) / 16, -math.log(1 / 4) * 9 / 16, math.log(2) / 4]),
+        # 1; alpha p² = 3/4 * 9/16; 1
+        ("varifocal", [-math.log(3 / 4), -math.log(1 / 4) * 27 / 64, math.log(2)]),
         # 1 - log 3 is below 0; 1 + log 3; 1 - 0
         ("hinge", [0, 1 + LOG3, 1]),
     ],
@@ -188,6 +192,20 @@ def test_quality_focal_is_focal_for_targets_of_0_and_1_and_least_for_the_score_i
     assert not logits.grad.any()
 
 
+def test_varifocal_weighs_objects_by_their_quality_and_background_by_its_score() -> None:
+    logits, targets = drawn(6, 3).requires_grad_(), drawn(6, 3, seed=1).sigmoid()
+    torch.testing.assert_close(varifocal_loss(logits, targets), targets * bce_loss(logits, targets))
+    nothing = torch.zeros_like(targets)
+    torch.testing.assert_close(varifocal_loss(logits, nothing, gamma=0), 0.75 * bce_loss(logits, nothing))
+    torch.testing.assert_close(
+        varifocal_loss(logits, nothing, alpha=0.3, gamma=3), 0.3 * logits.sigmoid() ** 3 * bce_loss(logits, nothing)
+    )
+    # An object whose score is its quality has nothing to learn.
+    varifocal_loss(logits, logits.detach().sigmoid()).sum().backward()
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad, torch.zeros_like(logits))
+
+
 def test_focal_is_torchvisions() -> None:
     logits, targets = 3 * drawn(6, 3), (drawn(6, 3, seed=1) > 0).double()
     torch.testing.assert_close(focal_loss(logits, targets), torchvision.ops.sigmoid_focal_loss(logits, targets))
@@ -198,7 +216,7 @@ def test_sure_scores_have_finite_losses_and_gradients(gamma: float) -> None:
     # Of a float, 1 - sigmoid(100) is 0, and its logarithm endless.
     logits = torch.tensor([100.0, -100, 1e4, -1e4]).repeat(2).requires_grad_()
     targets = torch.tensor([1.0] * 4 + [0] * 4)
-    for loss in (bce_loss, hinge_loss, quality_focal_loss, lambda x, t: focal_loss(x, t, gamma=gamma)):
+    for loss in (bce_loss, hinge_loss, quality_focal_loss, varifocal_loss, lambda x, t: focal_loss(x, t, gamma=gamma)):
         logits.grad = None
         losses = loss(logits, targets)
         losses.sum().backward()

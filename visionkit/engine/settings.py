@@ -92,8 +92,8 @@ class TrainSettings(BaseModel):
     ema_horizon: int = Field(
         3000,
         ge=1,
-        description="most optimizer steps the weight average looks back; never over a fifth of those taken, and the less, "
-        "the lower the learning rate",
+        description="most optimizer steps the weight average looks back; never over a fifth of those taken, and "
+        "the less, the lower the learning rate",
     )
     patience: int = Field(
         0, ge=0, description="stop after so many evaluations without a better metric, such as AP; 0 never stops"

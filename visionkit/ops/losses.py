@@ -124,6 +124,23 @@ def quality_focal_loss(logits: Tensor, targets: Tensor, beta: float = 2.0) -> Te
     return (targets.to(full) - full.sigmoid()).abs().pow(beta) * bce_loss(full, targets)
 
 
+def varifocal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.75, gamma: float = 2.0) -> Tensor:
+    """Binary cross-entropy times t where the target is above 0, times alpha p^gamma where it is 0, with
+    p = sigmoid(logit): objects count by their quality however well they score, and easy background hardly; in [0, inf).
+
+    Source: Zhang et al. 2021, VarifocalNet, equation 2.
+
+    Args:
+        targets: floats in 0..1, or 0 and 1.
+        alpha: weight of the zeros.
+        gamma: how much less the easy ones of these count; 0 not at all.
+    """
+    full = _full(logits)
+    t = targets.to(full)
+    # By a logarithm: the power of a p that is 0 may have no gradient.
+    return torch.where(t > 0, t, alpha * (gamma * F.logsigmoid(full)).exp()) * bce_loss(full, t)
+
+
 def hinge_loss(scores: Tensor, targets: Tensor) -> Tensor:
     """max(0, 1 - y s) with y = 1 where the target is 1, -1 where it is 0; in [0, inf).
 
@@ -137,7 +154,11 @@ def hinge_loss(scores: Tensor, targets: Tensor) -> Tensor:
     return (1 - (2 * targets.to(full) - 1) * full).clamp(min=0)
 
 
-QUALITY_LOSSES: dict[str, Loss] = {"bce": bce_loss, "quality-focal": quality_focal_loss}
+QUALITY_LOSSES: dict[str, Loss] = {
+    "bce": bce_loss,
+    "quality-focal": quality_focal_loss,
+    "varifocal": varifocal_loss,
+}
 """Those that take any target in 0..1."""
 
 SCORE_LOSSES: dict[str, Loss] = {**QUALITY_LOSSES, "focal": focal_loss, "hinge": hinge_loss}
