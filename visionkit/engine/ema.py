@@ -21,8 +21,8 @@ class WeightAverage:
     section 4, which looks back over a share of the steps taken, so that the first random weights do not linger.
 
     It looks back the less, the lower the learning rate: what an average is to even out are the noisy steps of a high
-    rate. As a schedule lets the weights come to rest, looking back only holds what was learnt last away from them
-    (measured: AP 0.1163 for 0.1255 after 17 epochs of general photos, docs/recipe.md).
+    rate. As a schedule lets the weights come to rest, looking back only leaves out what was learnt last; docs/recipe.md
+    says what that costs.
 
     Frozen tensors are equal in both and never touched, so that not even rounding can move them.
 
