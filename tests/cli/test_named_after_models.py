@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from command_line import CommandLine
 
@@ -41,3 +43,18 @@ def test_any_other_weights_pass() -> None:
     require_other_than_bundled("coco", "classify", "classifier", "")
     with pytest.raises(UsageError):
         require_other_than_bundled("default", "classify", "classifier", "")
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "classify"])
+def test_what_is_written_lies_under_the_task_whichever_command_is_typed(
+    task: str, command_line: CommandLine, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    graphs = pytest.importorskip("graphs", reason="graphs are made by onnx")
+    graph = graphs.write_graph(tmp_path / "model.onnx", task)
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((32, 32, 3), 128, np.uint8))
+    for number, command in enumerate(("detect", task), start=1):
+        done = command_line(command, "grey.png", "--weights", graph, "--conf", 0, folder=tmp_path)
+        assert done.code == 0, done.stderr
+        assert f": runs/{task}/{task}-{number}\n" in done.stderr
+        assert (tmp_path / "runs" / task / f"{task}-{number}" / "grey.png").exists()

@@ -70,6 +70,17 @@ def test_a_line(tmp_path: Path, line: str, code: str, after: str) -> None:
     assert repaired(found) == f"{sound}\n{after}"
 
 
+def test_scores_behind_polygons_go_where_all_have_one(tmp_path: Path) -> None:
+    """A line that lost one of its values looks as if it had a score."""
+    polygons = [f"1 0.1 0.1 0.5 0.1 0.5 0.{number}" for number in range(2, 10)]
+    found = examined(dataset(tmp_path / "scored", *(f"{line} 0.75" for line in polygons)))
+    assert {finding.code for finding in found.findings if finding.severity != "note"} == {"VK218"}
+    assert repaired(found) == "".join(f"{line}\n" for line in polygons)
+    lost = f"{polygons[0]} 0.5"
+    found = examined(dataset(tmp_path / "lost", *polygons, lost))
+    assert repaired(found) == "".join(f"{line}\n" for line in polygons)
+
+
 def test_a_sound_line_stays_as_it_is_written(tmp_path: Path) -> None:
     odd = "1.0\t0.50  .5 2.5e-1 0.25"
     found = examined(dataset(tmp_path, odd, "0 0.5 0.5 0.2 0", "0 0.2 0.2 0.1 0.1"))

@@ -20,6 +20,7 @@ from visionkit.formats.object_shapes import as_rle, decoded
 from visionkit.formats.records import AnnotatedImages
 from visionkit.predict.found_objects import found_objects
 from visionkit.predict.output_formats import FORMATS
+from visionkit.predict.yolo_writer import yolo_text
 from visionkit.result import Result, Rle
 
 CLASSES = ClassTable((3, 17), ("car", "kočka <>&"))
@@ -144,6 +145,20 @@ def test_masks_become_polygons_or_where_they_have_holes_masks(tool: str, tmp_pat
     assert isinstance(ring.segmentation, dict)
     assert (decoded(ring.segmentation) == RING).all()
     assert (nothing.segmentation, nothing.bbox) == (None, (40, 30, 4, 5)), "a mask without a pixel is a box"
+
+
+def test_a_line_of_yolo_has_the_polygon_of_a_mask_of_one_part(tmp_path: Path) -> None:
+    square, nothing = np.zeros((40, 48), bool), np.zeros((40, 48), bool)
+    square[10:30, 12:36] = True
+    found = result_of("a.jpg", [[12, 10, 36, 30], [0, 0, 24, 20]], [0, 1], [square, TWO])
+    first, second = yolo_text(found).splitlines()
+    label, *shares, score = first.split()
+    corners = np.array(shares, float).reshape(-1, 2) * (48, 40)
+    assert (label, score) == ("0", "0.900000")
+    assert sorted(map(tuple, corners.round(3).tolist())) == [(12, 10), (12, 30), (36, 10), (36, 30)]
+    assert second == "1 0.250000 0.250000 0.500000 0.500000 0.100000", "the box: its mask has two parts"
+    for mask in (RING, nothing):  # a hole; no pixel
+        assert len(yolo_text(result_of("a.jpg", [[1, 2, 3, 4]], masks=[mask])).split()) == 6
 
 
 @pytest.mark.parametrize("tool", TOOLS)

@@ -210,7 +210,8 @@ def detect(
         save: write annotated pictures, and of videos annotated videos.
         formats: write what was found as these, names of `output_formats.FORMATS`; `DEFAULT_FORMATS` has the one where
             None.
-        out: the folder for both; a new one under runs/detect where None.
+        out: the folder for both; where None a new one under runs/detect, runs/segment or runs/classify, as the model's
+            task is.
         on_folder: told the folder before anything is written to it.
         on_frame: told each frame of a video before its result.
         on_result: told each result as it comes.
@@ -235,7 +236,7 @@ def detect(
         for image, result in pairs:
             if write is None and (save or written):
                 # Only now, when no option can be refused any more, and there is something to write.
-                folder = out or numbered_folder(Path("runs") / "detect", "detect")
+                folder = out or numbered_folder(Path("runs") / detector.task, detector.task)
                 on_folder(folder)
                 write = files.enter_context(output_folder(folder, written, pictures=save))
             if write is not None:

@@ -78,7 +78,8 @@ def detect(
         bool, typer.Option("--why", help="Say where each box came from and what removed those that are not shown.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for all that is written; a new one under runs/detect.")
+        Path | None,
+        typer.Option(help="Folder for all that is written; a new one under runs/detect, or runs/segment and so on."),
     ] = None,
     allow_private_urls: Annotated[
         bool, typer.Option("--allow-private-urls", help="Also read URLs of this machine and its private networks.")
@@ -95,7 +96,8 @@ def detect(
 
     coco  results.json: category_id, bbox, score; image_id is the image's place among the sources, file_name its path.
 
-    yolo  NAME.txt: a line a box: label, centre x y, width, height as shares of the image, score; classes.txt: names.
+    yolo  NAME.txt: a line a box: label, centre x y, width, height as shares of the image, score; of a mask of one part
+    label, x y of each point of a polygon, score; classes.txt: names.
 
     csv   detections.csv: a row a box, with a header; of a calibrated model with a column confidence.
 

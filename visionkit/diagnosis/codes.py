@@ -96,7 +96,7 @@ CODES: dict[str, Code] = {
         "error",
         "line of a wrong number of values",
         "nobody knows which of them are the box",
-        "drops a score behind a box; removes any other",
+        "drops a score behind a box, or behind polygons where all have one; removes any other",
     ),
     "VK219": Code("note", "VOC boxes that begin at pixel 0", "VOC counts from 1: all boxes may be a pixel off"),
     "VK220": Code("warning", "VOC box of one pixel's width or height", "by most tools' counting it is empty"),

@@ -47,10 +47,12 @@ class LineHabit:
     Args:
         pixels: of `PIXEL_READINGS`, where some boxes are in pixels; None where none are, or none of them fits.
         corners: shares are those of x1 y1 x2 y2.
+        scored: a score stands behind polygons, too, as in the labels that a model wrote.
     """
 
     pixels: str | None = None
     corners: bool = False
+    scored: bool = False
 
 
 def habit_of_lines(lines: Iterable[tuple[Sequence[str], Size]]) -> LineHabit:
@@ -59,6 +61,7 @@ def habit_of_lines(lines: Iterable[tuple[Sequence[str], Size]]) -> LineHabit:
     Args:
         lines: the words of each, and the size of its image.
     """
+    lines = list(lines)
     boxes = [(box, size) for words, size in lines if len(words) in (5, 6) and (box := _four(words)) is not None]
     in_pixels = [(box, size) for box, size in boxes if _looks_like_pixels(box)]
     pixels = None
@@ -75,7 +78,10 @@ def habit_of_lines(lines: Iterable[tuple[Sequence[str], Size]]) -> LineHabit:
         outside = ((low < -ROUNDING) | (high > 1 + ROUNDING)).any(axis=1).mean()
         ordered = (shares[:, 2:] > shares[:, :2]).all(axis=1).mean()
         corners = bool(outside >= SHARE_OUTSIDE and ordered >= SHARE_INSIDE)
-    return LineHabit(pixels, corners)
+    # A polygon of which one value was lost looks the same; but not all will have lost one.
+    of_polygons = [_score(words) is not None for words, _ in lines if len(words) > 6]
+    scored = len(of_polygons) >= FEWEST_BOXES and float(np.mean(of_polygons)) >= SHARE_INSIDE
+    return LineHabit(pixels, corners, scored)
 
 
 @dataclass(slots=True)
@@ -110,13 +116,11 @@ def read_line(words: Sequence[str], size: Size, names: Mapping[int, str], habit:
 
     count = len(words)
     if count != 5 and (count < 7 or count % 2 == 0):
-        box = _four(words) if count == 6 else None
-        score = _finite(words[5]) if count == 6 else None
-        if box is None or score is None or not 0 <= score <= 1:
+        if _score(words) is None or (count > 6 and not habit.scored):
             return gone("VK218", f"has {count} values, {shown(' '.join(words))}")
         # No key of the row is wrong; that the line is written anew is what mends it.
         found.told.append(Told("VK218", f"has {count} values, {shown(' '.join(words))}", {"iscrowd": 0}))
-        words = words[:5]
+        words = words[:-1]
     numbers = [_number(word) for word in words[1:]]
     if any(number is None for number in numbers):
         return gone("VK201" if len(words) == 5 else "VK303", f"{said}, not numbers")
@@ -195,7 +199,7 @@ def written_line(words: Sequence[str], before: Mapping[str, Any], after: Mapping
         words: of the line before.
         before, after: the row.
     """
-    values = list(words[1 : 5 if len(words) == 6 else None])
+    values = list(words[1 : -1 if len(words) % 2 == 0 else None])
     polygons = after.get("segmentation")
     if after["bbox"] != before["bbox"] or polygons != before.get("segmentation"):
         if polygons:
@@ -221,6 +225,14 @@ def _four(words: Sequence[str]) -> Box | None:
     """The four finite numbers after the class."""
     numbers = [number for word in words[1:5] if (number := _finite(word)) is not None]
     return (numbers[0], numbers[1], numbers[2], numbers[3]) if len(numbers) == 4 else None
+
+
+def _score(words: Sequence[str]) -> float | None:
+    """The last of a line's finite numbers, where it is one too many for a box or a polygon and may be a score."""
+    if len(words) < 6 or len(words) % 2 or any(_finite(word) is None for word in words[1:]):
+        return None
+    score = float(words[-1])
+    return score if 0 <= score <= 1 else None
 
 
 def _finite(word: str) -> float | None:

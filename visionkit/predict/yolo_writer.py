@@ -1,4 +1,4 @@
-"""Results as YOLO text files: one an image, a line a box."""
+"""Results as YOLO text files: one an image, a line an object."""
 
 from __future__ import annotations
 
@@ -15,17 +15,32 @@ CLASSES_STEM = "classes"
 
 
 def yolo_text(result: Result) -> str:
-    """A line a box: label, centre x, centre y, width, height as shares of the image's sides, score.
+    """A line an object: label, shares of the image's sides, score. The shares are centre x, centre y, width and height
+    of its box; of an object whose mask has one part without a hole, x and y of the points of a polygon around it, at
+    least three.
 
     Six decimals place a corner within a hundredth of a pixel in images of up to 10,000 px.
     """
     lines = []
-    for (x1, y1, x2, y2), score, label in zip(result.boxes.tolist(), result.scores, result.labels, strict=True):
-        centre = ((x1 + x2) / 2 / result.width, (y1 + y2) / 2 / result.height)
-        size = ((x2 - x1) / result.width, (y2 - y1) / result.height)
-        shares = " ".join(f"{share:.6f}" for share in (*centre, *size))
+    outlines = _outlines(result)
+    for (x1, y1, x2, y2), score, label, outline in zip(
+        result.boxes.tolist(), result.scores, result.labels, outlines, strict=True
+    ):
+        pixels = outline or [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
+        sides = (result.width, result.height)
+        shares = " ".join(f"{number / sides[i % 2]:.6f}" for i, number in enumerate(pixels))
         lines.append(f"{label} {shares} {score:.6f}\n")
     return "".join(lines)
+
+
+def _outlines(result: Result) -> list[list[float] | None]:
+    """Of each detection the polygon `[x0, y0, x1, y1, ...]` around its mask; None where one does not say it."""
+    if result.masks is None:
+        return [None] * len(result)
+    from visionkit.predict.found_objects import found_objects  # noqa: PLC0415 - dataset formats take time to import
+
+    parts = [found.segmentation for found in found_objects(result)]
+    return [part[0] if isinstance(part, list) and len(part) == 1 else None for part in parts]
 
 
 @contextmanager
