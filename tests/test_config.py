@@ -73,6 +73,21 @@ def test_a_group_given_whole_replaces_only_what_it_names() -> None:
     assert choices.origin("train.lr") == "set"
 
 
+def test_weights_of_losses_are_said_by_name_or_together_and_come_back(tmp_path: Path) -> None:
+    choices = Choices()
+    choices.say({"train": {"loss_weights": {"box": 5, "class": 0.5}}}, "file")
+    choices.say(parse_assignments(["train.loss_weights.box=2"]), "set")
+    config = choices.config()
+    assert config.train.loss_weights == {"box": 2.0, "class": 0.5}
+    text = describe(config, choices)
+    assert [line.split() for line in text.splitlines() if "loss_weights" in line] == [
+        ["loss_weights:", "{box:", "2.0,", "class:", "0.5}", "#", "set"]
+    ]
+    assert config_of(read_config_file(written(tmp_path, text))) == config
+    assert Choices().origin("train.loss_weights") == "default"
+    assert problem_of({"train.loss_weights.box": -1}).startswith("train.loss_weights.box = -1: input should be greater")
+
+
 @pytest.mark.parametrize("specs", [10, "10", [10], ["10"], ("10",)])
 def test_one_freeze_spec_or_a_list_numbers_or_text(specs: Any) -> None:
     assert config_of({"freeze": specs}).freeze == ("10",)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -43,9 +43,13 @@ class Choices:
             self._said[key] = (value, origin)
 
     def origin(self, key: str) -> Origin:
-        if key not in self._said and key.startswith("augment."):
+        if key in self._said:
+            return self._said[key][1]
+        if key.startswith("augment."):
             return self.origin("augment")
-        return self._said[key][1] if key in self._said else "default"
+        # Of a value that holds several by name, such as `train.loss_weights`, the latest of theirs.
+        parts = [origin for name, (_, origin) in self._said.items() if name.startswith(f"{key}.")]
+        return max(parts, key=get_args(Origin).index) if parts and key != "augment" else "default"
 
     def config(self) -> Config:
         """The validated configuration.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from visionkit.engine.events import EpochDone, Event, StepDone, Stopped
 from visionkit.engine.settings import TrainSettings
 from visionkit.engine.train import TrainingState, train
-from visionkit.errors import VisionkitError
+from visionkit.errors import ConfigError, VisionkitError
 from visionkit.imaging.letterbox import Frame
 from visionkit.metrics.coco_map import CocoScores
 from visionkit.types import Batch, Losses, Target
@@ -269,6 +269,24 @@ def test_penalties_and_the_cut_of_values_reach_the_step() -> None:
         torch.testing.assert_close(alone[name] - pulled[name], 0.5 * weight * (weight.ndim > 1), rtol=0, atol=1e-5)
     for name, weight in run(plain_sgd(epochs=1, lr=1, clip_value=1e-3), count=1).state.model.state_dict().items():
         assert (weight - cut[name]).abs().max() <= 1.01e-3
+
+
+def test_a_loss_counts_what_its_weight_says() -> None:
+    before = tensors(Toy())
+    once, thrice, never = (
+        run(plain_sgd(epochs=1, lr=0.1, loss_weights=weights), count=1) for weights in ({}, {"far": 3.0}, {"far": 0.0})
+    )
+    for name, tensor in once.state.model.state_dict().items():
+        moved = tensor - before[name]
+        three_times = thrice.state.model.state_dict()[name] - before[name]
+        torch.testing.assert_close(three_times, 3 * moved, rtol=1e-4, atol=1e-7)
+    assert_same(tensors(never.state.model), before)
+    assert thrice.rows[0]["loss/far"] == pytest.approx(3 * once.rows[0]["loss/far"]), "what is shown is what counts"
+
+
+def test_a_weight_of_a_loss_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match=r"loss_weights has 'near', the losses of this model are far; name these"):
+        run(plain_sgd(loss_weights={"far": 1.0, "near": 2.0}))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -21,6 +21,9 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, float]] = {
 }
 """Where an optimizer's defaults differ from muon's and adamw's: all of these add the decay to the gradient, which they
 scale by the learning rate or divide by its size, so a much lower one does as much."""
+
+
+LossWeight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class GroupRule(BaseModel):
@@ -82,6 +85,11 @@ class TrainSettings(BaseModel):
     )
     weight_decay: float = Field(
         0.05, ge=0, description="never on norms and biases; 0.0005 for those that couple it, all but muon and adamw"
+    )
+    loss_weights: dict[str, LossWeight] = Field(
+        {},
+        description="what single losses count, as multiples of what they count in the model itself, by the names that "
+        "a run shows: {box: 2, class: 0.5}",
     )
     l1: float = Field(0.0, ge=0, description="weight of the sum of absolute weights in the loss; not norms, not biases")
     l2: float = Field(0.0, ge=0, description="weight of half the sum of squared weights in the loss; likewise")

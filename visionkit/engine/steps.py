@@ -20,8 +20,8 @@ from visionkit.engine.interruption import InterruptedRunError, StopRequest
 from visionkit.engine.optim import set_learning_rate, shape_gradients
 from visionkit.engine.schedule import SCHEDULES
 from visionkit.engine.settings import TrainSettings
-from visionkit.errors import VisionkitError
-from visionkit.types import Batch
+from visionkit.errors import ConfigError, VisionkitError
+from visionkit.types import Batch, Losses
 
 if TYPE_CHECKING:
     from visionkit.engine.train import TrainingState
@@ -54,6 +54,7 @@ def train_epoch(state: TrainingState, source: Iterator[Batch], loop: Loop) -> in
     Raises:
         DivergedError: `max_skipped` steps in a row were.
         InterruptedRunError: the run was asked to end.
+        ConfigError: `loss_weights` names a loss that the model does not have.
     """
     settings, processes = loop.settings, loop.processes
     state.model.train()
@@ -74,7 +75,7 @@ def train_epoch(state: TrainingState, source: Iterator[Batch], loop: Loop) -> in
             torch.manual_seed(_step_seed(settings.seed, state.epoch, state.batch, processes))
             with precision(loop.device, settings.amp):
                 outputs = state.model(batch.images, targets=batch.targets, proposals=batch.proposals)
-            losses = state.model.loss(outputs, batch.targets)  # type: ignore[operator]
+            losses = _weighed(state.model.loss(outputs, batch.targets), settings.loss_weights)  # type: ignore[operator]
             (losses.total / window).backward()
 
             found, asked = _values(losses.parts, loop)
@@ -159,6 +160,22 @@ def learning_rate(step: int, total_steps: int, settings: TrainSettings) -> float
     warmup = min(warmup, settings.warmup_steps)
     schedule = SCHEDULES[settings.schedule]
     return settings.lr * schedule(step, total=total_steps, warmup=warmup, final=settings.final_lr)
+
+
+def _weighed(losses: Losses, weights: Mapping[str, float]) -> Losses:
+    """The losses with some of them multiplied, by name.
+
+    Raises:
+        ConfigError: one that is not there.
+    """
+    if not weights:
+        return losses
+    unknown = [name for name in weights if name not in losses.parts]
+    if unknown:
+        raise ConfigError(
+            f"train.loss_weights has {unknown[0]!r}, the losses of this model are {', '.join(losses.parts)}; name these"
+        )
+    return Losses({name: weights.get(name, 1.0) * loss for name, loss in losses.parts.items()})
 
 
 def _step_seed(seed: int, epoch: int, batch: int, processes: TorchProcesses | None) -> int:
