@@ -36,7 +36,7 @@ from visionkit.errors import DataError, UsageError
 from visionkit.nn.thaw import thaw
 
 # Shares of the time asked for, and bounds in seconds: long enough to average over images and over the machine's moods.
-STEPS_SHARE, STEPS_LEAST, STEPS_MOST = 0.02, 2.0, 10.0
+STEPS_SHARE, STEPS_LEAST, STEPS_MOST = 0.006, 2.0, 10.0
 EVALUATION_SHARE = 0.02
 
 # Images that steps are timed on where images are cached: a run decodes each of its images once, not at every step.
