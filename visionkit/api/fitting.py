@@ -35,6 +35,7 @@ OF_EPOCHS = {
     "train.lr_backbone": "--lr-backbone",
     "train.layer_decay": "--set train.layer_decay",
     "train.groups": "--set train.groups",
+    "train.loss_weights": "--set train.loss_weights",
     "train.loaded_rate": "--set train.loaded_rate",
     "tensorboard": "--tensorboard",
 }
