@@ -4,7 +4,9 @@ import errno
 import fcntl
 import os
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -293,14 +295,42 @@ def test_a_cache_that_is_a_file(server: FileServer, path: Path) -> None:
         download(server.published(), path)
 
 
-def test_two_processes_do_not_write_one_file(server: FileServer, path: Path) -> None:
+def test_one_of_two_processes_waits_and_takes_what_the_other_brought(server: FileServer, path: Path) -> None:
     path.parent.mkdir(parents=True)
-    with open(path.with_name(PARTS[0]), "ab") as other:
-        fcntl.flock(other, fcntl.LOCK_SH)  # a lock is held by an open file: in this process as in another
-        assert str(broken(server, path)) == (
-            f"another process is downloading {NAME}; run the command again when it is done"
-        )
-        assert left(path) == PARTS[:1]
+    said: list[str] = []
+    waits = threading.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        waits.set()
+
+    with ThreadPoolExecutor() as pool, open(path.with_name(PARTS[0]), "ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)  # a lock is held by an open file: in this process as in another
+        waiting = pool.submit(download, server.published(), path, say=say)
+        assert waits.wait(10)
+        assert not waiting.done()
+        other.write(BODY)
+        os.replace(path.with_name(PARTS[0]), path)
+        other.close()
+        waiting.result(10)
+    assert said == ["  another process is downloading it; waiting for that"]
+    assert server.asked == []
+    assert left(path) == [NAME]
+
+
+def test_where_the_other_gave_up_the_one_that_waited_downloads(server: FileServer, path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    waits = threading.Event()
+    with ThreadPoolExecutor() as pool, open(path.with_name(PARTS[0]), "ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = pool.submit(download, server.published(), path, say=lambda line: waits.set())
+        assert waits.wait(10)
+        path.with_name(PARTS[0]).unlink()
+        other.close()
+        waiting.result(10)
+    assert server.asked == [""]
+    assert path.read_bytes() == BODY
+    assert left(path) == [NAME]
 
 
 def test_what_another_process_finished_meanwhile_is_taken(server: FileServer, path: Path) -> None:

@@ -11,7 +11,8 @@ import os
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import BinaryIO
@@ -73,7 +74,7 @@ def published_file(
     say(f"  {published.size_in_words}, {published.sha256_in_words}")
     say(f"  to {path}")
     say(f"  licence: {published.licence}")
-    download(published, path, progress=progress)
+    download(published, path, say=say, progress=progress)
     return path
 
 
@@ -81,6 +82,7 @@ def download(
     published: PublishedFile,
     path: Path,
     *,
+    say: Callable[[str], None] = lambda line: None,
     progress: Progress = lambda done, total: None,
     timeout: float = TIMEOUT,
 ) -> None:
@@ -93,54 +95,71 @@ def download(
         VisionkitError: no network, no such file, a broken connection, another file, a full disk.
     """
     part, validator = (path.with_name(path.name + ending) for ending in (".part", ".part.validator"))
-    file = _open_alone(part, published)
-    try:
-        with file:
+    _require_writable(part)
+    with _alone(part, say):
+        try:
             if not path.exists():  # another process may have been faster
-                _receive(published, file, validator, progress, timeout)
-        if not path.exists():
-            difference = published.difference(part)
-            if difference is not None:
+                with open(part, "ab") as file:
+                    _receive(published, file, validator, progress, timeout)
+                difference = published.difference(part)
+                if difference is not None:
+                    validator.unlink(missing_ok=True)
+                    raise VisionkitError(
+                        f"{published.url} is not what was published: the file that came {difference}; it was deleted; "
+                        "try again later, or in another network"
+                    )
+                os.replace(part, path)
+        except OSError as error:
+            validator.unlink(missing_ok=True)  # a full disk needs the room more than the next one needs a beginning
+            raise _unwritable(part, error) from None
+        except VisionkitError as error:
+            error.add_note(f"By hand: download {published.url} elsewhere and save it as {path}")
+            raise
+        finally:
+            if not (validator.exists() and part.exists() and part.stat().st_size):
+                part.unlink(missing_ok=True)
                 validator.unlink(missing_ok=True)
-                raise VisionkitError(
-                    f"{published.url} is not what was published: the file that came {difference}; it was deleted; "
-                    "try again later, or in another network"
-                )
-            os.replace(part, path)
-    except OSError as error:
-        validator.unlink(missing_ok=True)  # a full disk needs the room more than the next download needs a beginning
-        raise _unwritable(part, error) from None
-    except VisionkitError as error:
-        error.add_note(f"By hand: download {published.url} elsewhere and save it as {path}")
-        raise
-    finally:
-        if not (validator.exists() and part.exists() and part.stat().st_size):
-            part.unlink(missing_ok=True)
-            validator.unlink(missing_ok=True)
 
 
-def _open_alone(part: Path, published: PublishedFile) -> BinaryIO:
-    """The file to append to, locked for as long as it is open.
-
-    Raises:
-        VisionkitError: another process is at it, or it cannot be written.
-    """
+def _require_writable(part: Path) -> None:
+    """Raises VisionkitError where it cannot be written."""
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        file = open(part, "ab")  # noqa: SIM115
+        open(part, "ab").close()
     except OSError as error:
         raise _unwritable(part, error) from None
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise VisionkitError(
-                f"another process is downloading {published.name}; run the command again when it is done"
-            ) from None
-        except OSError:
-            pass  # a network file system without locks: as on Windows
-    return file
+
+
+@contextmanager
+def _alone(part: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """While no other process is at a file. Where one is, as where several of one run begin together, this one waits
+    until it has the whole file or has given up."""
+    if fcntl is None:
+        yield
+        return
+    while True:
+        with open(part, "ab") as held:
+            with suppress(OSError):  # a network file system without locks: as on Windows
+                _lock(held, say)
+            if _lies_at(part, held):
+                yield
+                return
+        # It was finished, or deleted, while this process waited: the lock is on a file that has no such name any more.
+
+
+def _lock(file: BinaryIO, say: Callable[[str], None]) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("  another process is downloading it; waiting for that")
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _lies_at(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _unwritable(part: Path, error: OSError) -> VisionkitError:
