@@ -1,18 +1,24 @@
 """Training in tiles: large images are cut, and judged as `evaluate` with the same tiles judges them."""
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from masks import write_masks
 from tiny import TinyRun, tiny_settings
 
 import visionkit
 from visionkit.api.task_data import training_dataset
+from visionkit.api.tiled_evaluation import tiled_scores
+from visionkit.build import load_model
 from visionkit.config import Recipe
 from visionkit.data.tiles import TiledDataset
 from visionkit.errors import ConfigError, UsageError
 from visionkit.formats.layout import find_layout, read_split
+from visionkit.predict.tiling import Tiling
 
 
 def settings(**others: Any) -> dict[str, Any]:
@@ -60,6 +66,42 @@ def test_a_segmenter_in_tiles(tmp_path: Path) -> None:
     assert run is not None
     judged = visionkit.evaluate(run.best, data, tile=48, overlap=0.25, amp=False, threads=1).to_json()
     assert run.scores["mIoU"] == judged["mIoU"]
+    alone, together, _ = shared(run.best, data)
+    assert together.to_json() == alone.to_json()
+
+
+def test_several_processes_share_the_images(tiny_run: TinyRun, tiny_data: Path) -> None:
+    alone, together, seen = shared(tiny_run.result.best, tiny_data)
+    assert alone.AR100 > 0
+    assert together.to_json() == alone.to_json()
+    assert seen == [10, 5]
+
+
+def shared(weights: Path, data: Path) -> tuple[Any, Any, list[int]]:
+    """What one process says of train in tiles, what two say together, and how many images each looked at."""
+    loaded, truth = load_model(weights), read_split(find_layout(data), "train")
+    tiling, said, seen = Tiling(48, 0.25), [], []
+
+    def scores(on_images: Callable[[int], None], processes: Any) -> Any:
+        place = torch.device("cpu")
+        how: dict[str, Any] = {"device": place, "on_images": on_images, "processes": processes}
+        return tiled_scores(loaded.model.eval(), loaded.recipe, truth, tiling, **how)
+
+    counts: list[int] = []
+    alone = scores(counts.append, None)
+    seen.append(sum(counts))
+    counts.clear()
+
+    def gathered(mine: Any) -> list[Any]:
+        said.append(mine)
+        return said
+
+    for rank in (0, 1):  # the last of them has what both said
+        process = SimpleNamespace(rank=rank, world_size=2, gathered=gathered, from_first=lambda judge: judge())
+        counts.clear()
+        together = scores(counts.append, process)
+    seen.append(sum(counts))
+    return alone, together, seen
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from torch import nn
 from visionkit.api.task_data import task_of, wants_proposals
 from visionkit.build import LoadedModel
 from visionkit.config import Recipe
+from visionkit.engine.distributed import TorchProcesses
 from visionkit.engine.evaluate import EVALUATION_MAX_DET, EVALUATION_SCORE, count_maps
+from visionkit.engine.evaluate_together import judge_of_maps, judge_of_rows, own_part
 from visionkit.engine.torch_backend import TorchBackend
 from visionkit.errors import UsageError
 from visionkit.formats.records import AnnotatedImages, ImageRecord
@@ -44,13 +47,24 @@ def tiled_scores(
     *,
     device: torch.device,
     on_images: Callable[[int], None],
+    processes: TorchProcesses | None = None,
 ) -> TaskScores:
-    """What `evaluate` with the same tiles says of a model in eval mode, while it is trained and lies in no file yet."""
+    """What `evaluate` with the same tiles says of a model in eval mode, while it is trained and lies in no file yet.
+
+    Args:
+        on_images: told how many images are through in this process since it was last told.
+        processes: who else is in this call; each looks at its part of the images, and all have the same scores.
+    """
     loaded = LoadedModel(model, truth.classes, recipe, {}, Path(), "")  # type: ignore[arg-type]
-    results = tiled_as_trained(loaded, truth, tiling, device=device, on_images=on_images)
-    if loaded.model.task == "segment":
-        return count_maps(tiled_maps(results), truth)
-    return coco_scores(truth, tiled_rows(results))
+    items = range(len(truth.images)) if processes is None else own_part(len(truth.images), processes)
+    own = replace(truth, images=truth.images[items.start : items.stop])
+    results = tiled_as_trained(loaded, own, tiling, device=device, on_images=on_images)
+    maps = loaded.model.task == "segment"
+    if processes is None:
+        return count_maps(tiled_maps(results), truth) if maps else coco_scores(truth, tiled_rows(results))
+    if maps:
+        return processes.from_first(judge_of_maps(tiled_maps(results), truth, items, processes))
+    return processes.from_first(judge_of_rows(tiled_rows(results), truth, processes))
 
 
 def tiled_as_trained(

@@ -25,7 +25,7 @@ from visionkit.data.loader import BatchLoader, BatchPlan, training_loader
 from visionkit.data.views import TrainingView
 from visionkit.engine.checkpoint import save_state
 from visionkit.engine.curves import draw_curves
-from visionkit.engine.distributed import TorchProcesses, by_first
+from visionkit.engine.distributed import TorchProcesses
 from visionkit.engine.evaluate import EVALUATIONS
 from visionkit.engine.evaluate_together import Part, evaluate_together, own_part
 from visionkit.engine.events import EpochDone, Event, Listener, Saved, StepSkipped, Stopped, Thawed
@@ -154,9 +154,10 @@ class RunParts:
         config, device, processes = self.run.config, self.run.device, self.processes
         task, tiling = task_of(config), training_tiling(config)
         if tiling is not None:
-            count = counted_images(len(truth.images), self.listen)
-            return lambda model: by_first(
-                processes, lambda: tiled_scores(model, config, truth, tiling, device=device, on_images=count)
+            seen = len(truth.images) if processes is None else len(own_part(len(truth.images), processes))
+            count = counted_images(seen, self.listen)
+            return lambda model: tiled_scores(
+                model, config, truth, tiling, device=device, on_images=count, processes=processes
             )
         data = task_dataset(config, truth, proposals=proposals_file(config, "val"))
         items = range(len(data)) if processes is None else own_part(len(data), processes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -96,7 +96,12 @@ def _detector(
     settings: dict[str, Any],
     processes: TorchProcesses,
 ) -> Judge:
-    parts = processes.gathered(detect_batches(model, batches, truth.classes, **settings))
+    return judge_of_rows(detect_batches(model, batches, truth.classes, **settings), truth, processes)
+
+
+def judge_of_rows(rows: Sequence[Mapping[str, Any]], truth: AnnotatedImages, processes: TorchProcesses) -> Judge:
+    """The judge of what each process detected on its part of a split, as COCO results rows."""
+    parts = processes.gathered(rows)
     return lambda: coco_scores(truth, [row for rows in parts or () for row in rows])
 
 
@@ -126,9 +131,15 @@ def _segmenter(
     settings: dict[str, Any],
     processes: TorchProcesses,
 ) -> Judge:
+    return judge_of_maps(segment_batches(model, batches, **settings), truth, items, processes)
+
+
+def judge_of_maps(
+    maps: Iterable[NDArray[np.uint8]], truth: AnnotatedImages, items: range, processes: TorchProcesses
+) -> Judge:
+    """The judge of the semantic maps that each process has of its items of a split."""
     counts = MapCounts(truth.classes)
-    records = truth.images[items.start : items.stop]
-    for record, predicted in zip(records, segment_batches(model, batches, **settings), strict=True):
+    for record, predicted in zip(truth.images[items.start : items.stop], maps, strict=True):
         counts.add(semantic_map(record, truth.classes), predicted)
     parts = processes.gathered((counts.images, counts.confusion))
 
