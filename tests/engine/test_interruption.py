@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from visionkit.data.loader import WorkerEndedError
 from visionkit.engine.events import Event, StepDone
 from visionkit.engine.interruption import InterruptedRunError, StopRequest
 from visionkit.engine.settings import TrainSettings
@@ -168,14 +169,33 @@ def test_a_request_is_heard_while_a_run_goes_on_and_not_after() -> None:
     assert not stop.heard
 
 
-def test_dead_workers_of_a_run_that_was_asked_to_end_are_no_error() -> None:
+@pytest.mark.parametrize(("accumulate", "last"), [(1, (1, 1, 5)), (2, (1, 0, 2))])
+def test_dead_workers_of_a_run_that_was_asked_to_end_are_no_error(accumulate: int, last: Any) -> None:
     stop = StopRequest()
 
     def before(number: int) -> None:
-        if number == 5:  # the second batch of a step of two
+        if number == 5:  # where two make a step, the second of these
             stop.asked = True
             raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
 
-    _, places = run(stop, before=before, accumulate=2)
-    # Half of a step cannot be saved: the state before it is there.
-    assert places == [(0, 0, 0), (1, 0, 2), INTERRUPTED]
+    _, places = run(stop, before=before, accumulate=accumulate)
+    assert places[-2:] == [last, INTERRUPTED]  # half of a step cannot be saved: the state before it is there
+
+
+def test_dead_workers_while_it_evaluates_are_no_error_either() -> None:
+    stop = StopRequest()
+
+    def on_evaluate() -> None:
+        stop.asked = True
+        raise WorkerEndedError("a process that prepares batches has ended")
+
+    _, places = run(stop, on_evaluate=on_evaluate)
+    assert places == [(0, 0, 0), (0, 4, 4), INTERRUPTED]
+
+
+def test_where_nobody_asked_dead_workers_are_an_error() -> None:
+    def on_evaluate() -> None:
+        raise WorkerEndedError("a process that prepares batches has ended")
+
+    with pytest.raises(WorkerEndedError):
+        run(StopRequest(), on_evaluate=on_evaluate)

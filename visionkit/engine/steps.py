@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +21,7 @@ from visionkit.engine.optim import set_learning_rate, shape_gradients
 from visionkit.engine.schedule import SCHEDULES
 from visionkit.engine.settings import TrainSettings
 from visionkit.errors import ConfigError, VisionkitError
+from visionkit.models.assembly import unknown_loss
 from visionkit.types import Batch, Losses
 
 if TYPE_CHECKING:
@@ -126,31 +127,35 @@ def pausing(state: TrainingState, loop: Loop) -> Iterator[None]:
     Raises:
         InterruptedRunError: it was asked to end.
     """
-    if loop.processes is not None:
-        yield
-        return
     try:
-        with loop.stop.at_rest():
+        with _ended_with_others(loop), loop.stop.at_rest() if loop.processes is None else nullcontext():
             yield
     except InterruptedRunError:
         loop.save_state(state)
         raise
 
 
-def _fetched(state: TrainingState, source: Iterator[Batch], loop: Loop, *, between_steps: bool) -> Batch:
-    """The next batch."""
+@contextmanager
+def _ended_with_others(loop: Loop) -> Iterator[None]:
+    """The signal that asked this process to end may have ended those that prepare its images too, whose death is an
+    error; and that error may come in place of the `InterruptedRunError` that the signal raised.
+
+    Raises:
+        InterruptedRunError: in place of it.
+    """
     try:
-        if between_steps:
-            with pausing(state, loop):
-                return next(source)
-        return next(source)
-    except InterruptedRunError:
-        raise
+        yield
     except (RuntimeError, VisionkitError):
-        # The signal that asked this process to end may have ended those that prepare its batches.
         if loop.stop.asked:
             raise InterruptedRunError from None
         raise
+
+
+def _fetched(state: TrainingState, source: Iterator[Batch], loop: Loop, *, between_steps: bool) -> Batch:
+    """The next batch."""
+    # Half of a step cannot be saved: there its state stays the one saved last.
+    with pausing(state, loop) if between_steps else _ended_with_others(loop):
+        return next(source)
 
 
 def learning_rate(step: int, total_steps: int, settings: TrainSettings) -> float:
@@ -170,11 +175,8 @@ def _weighed(losses: Losses, weights: Mapping[str, float]) -> Losses:
     """
     if not weights:
         return losses
-    unknown = [name for name in weights if name not in losses.parts]
-    if unknown:
-        raise ConfigError(
-            f"train.loss_weights has {unknown[0]!r}, the losses of this model are {', '.join(losses.parts)}; name these"
-        )
+    if problem := unknown_loss(weights, tuple(losses.parts)):
+        raise ConfigError(problem)
     return Losses({name: weights.get(name, 1.0) * loss for name, loss in losses.parts.items()})
 
 
