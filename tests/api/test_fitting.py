@@ -97,6 +97,16 @@ def test_what_has_no_meaning_for_a_model_that_is_fitted(data: Path, tmp_path: Pa
     assert not out.exists()
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_weight_of_a_loss_that_is_not_there_is_refused_before_anything_is_done(
+    data: Path, tmp_path: Path, dry_run: bool
+) -> None:
+    weighed, settings = ["train.loss_weights.boxx=2"], SETTINGS | {"model": "yolo", "weights": "scratch", "epochs": 1}
+    with pytest.raises(ConfigError, match=r"_weights has 'boxx', the losses of this model are class, box, distributio"):
+        visionkit.finetune(data, set=weighed, out=tmp_path / "run", dry_run=dry_run, **settings)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_scikit_image_it_says_so_before_anything_is_done(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,20 @@ def test_every_proposal_is_a_region(model: FastRcnn) -> None:
     assert outputs.regions.class_logits.shape == (4, 4)
 
 
+def test_the_best_proposals_are_regions_and_all_are_learnt_from(model: FastRcnn) -> None:
+    # As a mosaic has them: 2,000 of a tile without objects, then those of the tile with the object.
+    object_box = torch.tensor([[34.0, 34, 62, 62]])
+    empty_tile, later_tile = torch.tensor([[1.0, 1, 20, 20]]).repeat(2000, 1), object_box - 1
+    proposals, truth = [torch.cat((empty_tile, later_tile))], [target(object_box.tolist(), [0])]
+    with torch.no_grad():
+        judged = model(images(1), proposals=proposals).regions.boxes
+        learnt = model(images(1), targets=truth, proposals=proposals).regions.boxes
+    assert torch.equal(judged, empty_tile)
+    # Positive regions come first: the later tile's and the truth itself, in random order.
+    assert sorted(learnt[:2].tolist()) == torch.cat((later_tile, object_box)).tolist()
+    assert (learnt[2:] == empty_tile[0]).all()
+
+
 def test_a_batch_is_its_images_one_by_one(model: FastRcnn) -> None:
     with torch.no_grad():
         together = model.predict(model(images(), proposals=PROPOSALS), score=0.0)

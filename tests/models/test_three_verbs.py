@@ -1,17 +1,19 @@
 """Every model is asked alike: the three verbs take the same arguments, and its class says what is known before."""
 
 import inspect
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import nn
 
 from visionkit.backbones.csp_light import CspLight
-from visionkit.build import MODELS
-from visionkit.models.assembly import frame_multiple_of, levels_of, unpadded_sizes
+from visionkit.build import MODELS, build_model
+from visionkit.classes import ClassTable
+from visionkit.config import Recipe
+from visionkit.models.assembly import frame_multiple_of, levels_of, loss_names_of, unknown_loss, unpadded_sizes
 from visionkit.models.rcnn import Rcnn
-from visionkit.types import Level, Task
+from visionkit.types import Level, Target, Task
 
 each_model = pytest.mark.parametrize("kind", MODELS.values(), ids=MODELS)
 
@@ -57,6 +59,40 @@ def test_detectors_that_look_at_every_place_alike_are_snug() -> None:
     assert {name for name, kind in MODELS.items() if kind.snug} == set(snug)
     assert frame_multiple_of(MODELS["yolo"](CspLight(), 3)) == 32
     assert frame_multiple_of(MODELS["yolov1"](CspLight(), 3)) is None
+
+
+FURTHER_LOSSES: dict[str, dict[str, Any]] = {
+    "classifier with auxiliary heads": {"model": "classifier", "backbone": "googlenet"},
+    "fcn8s with an auxiliary head": {"model": "fcn8s", "auxiliary": True},
+    "fcn8s with two losses": {"model": "fcn8s", "semantic_loss": "dice + 0.5*lovasz", "auxiliary": True},
+    "fcn8s that adds features": {"model": "fcn8s", "skip_width": 32, "auxiliary": True},
+    "yolo-masks with other losses": {"model": "yolo-masks", "mask_loss": "dice + focal"},
+    "mask-rcnn with two losses": {"model": "mask-rcnn", "mask_loss": "bce + 0.5*dice"},
+}
+
+
+@pytest.mark.parametrize(
+    "options", [*({"model": name} for name in MODELS), *FURTHER_LOSSES.values()], ids=[*MODELS, *FURTHER_LOSSES]
+)
+def test_a_model_names_the_parts_of_its_loss_before_it_has_one(options: dict[str, Any]) -> None:
+    model = build_model(Recipe(**options), ClassTable((3, 17), ("car", "cat")))
+    if isinstance(model, Rcnn):  # which is fitted instead
+        assert loss_names_of(model) == ()
+        return
+    boxes = torch.tensor([[4.0, 6, 40, 44]])
+    semantic, masks = torch.zeros(64, 64, dtype=torch.uint8), torch.ones(1, 28, 28, dtype=torch.uint8)
+    truth = [Target(boxes, torch.tensor([1]), torch.tensor([False]), semantic, masks)] * 2
+    for mode in (True, False):
+        outputs = model.train(mode)(torch.zeros(2, 3, 64, 64), targets=truth, proposals=[boxes] * 2)
+        assert loss_names_of(model) == tuple(model.loss(outputs, truth).parts)
+
+
+def test_a_name_that_no_loss_has() -> None:
+    names = ("class", "box")
+    assert unknown_loss({}, names) == unknown_loss({"box": 2.0, "class": 0.0}, names) == ""
+    assert unknown_loss({"box": 2.0, "boxx": 1.0}, names) == (
+        "train.loss_weights has 'boxx', the losses of this model are class, box; name these"
+    )
 
 
 def test_sizes_are_those_that_are_known_or_the_images() -> None:

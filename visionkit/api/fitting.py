@@ -16,8 +16,9 @@ from visionkit.engine.device import has_bf16, precision
 from visionkit.engine.evaluate import EVALUATIONS
 from visionkit.engine.events import ImagesDone, Listener
 from visionkit.engine.run_folder import RunFolder
-from visionkit.errors import UsageError
+from visionkit.errors import ConfigError, UsageError
 from visionkit.metrics.task_scores import scores_by_name
+from visionkit.models.assembly import loss_names_of, unknown_loss
 from visionkit.models.rcnn import Rcnn
 from visionkit.proposals.segments import scikit_image
 
@@ -62,6 +63,7 @@ def settle_fitting(run: Prepared, choices: Choices) -> Prepared:
     Raises:
         UsageError: something was asked for that has no meaning; the backbone's weights are random; or scikit-image is
             needed and not installed.
+        ConfigError: `train.loss_weights` of a model that learns epoch by epoch names a loss that it does not have.
     """
     config = run.config
     if not is_fitted(config):
@@ -70,6 +72,8 @@ def settle_fitting(run: Prepared, choices: Choices) -> Prepared:
                 f"model {config.model} learns from all images, --max-images is for one that is fitted in a single "
                 "pass, rcnn; leave it out"
             )
+        if problem := unknown_loss(config.train.loss_weights, loss_names_of(run.state.model)):
+            raise ConfigError(problem)
         return run
     said = [flag for key, flag in OF_EPOCHS.items() if choices.origin(key) in ("flag", "set")]
     if said:

@@ -10,11 +10,13 @@ Its class says what has to be known before one is built: `task`; `says_masks`, w
 and says them; `wants_proposals`, whether it learns from proposals that it has to be given; `weighs_classes`, whether it
 has a buffer `class_weights` [K] for its loss; `snug`, whether it is judged and used on no more of the network's square
 than an image needs, rounded up to its stride, and not on all of it.
+
+A model, once it is built, says `loss_names`: what the parts of its `loss` are called, in their order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +53,25 @@ def model_task(model: nn.Module) -> Task:
     """What a model says of an image, as its class has it."""
     task: Task = model.task  # type: ignore[assignment]
     return task
+
+
+def loss_names_of(model: nn.Module) -> tuple[str, ...]:
+    """What the parts of a model's loss are called."""
+    names: tuple[str, ...] = model.loss_names  # type: ignore[assignment]
+    return names
+
+
+def unknown_loss(weights: Iterable[str], names: Sequence[str]) -> str:
+    """What is wrong with the names in `train.loss_weights`; empty where a model has all of these losses.
+
+    Args:
+        weights: the names that are weighed.
+        names: of the model's losses.
+    """
+    unknown = [name for name in weights if name not in names]
+    if not unknown:
+        return ""
+    return f"train.loss_weights has {unknown[0]!r}, the losses of this model are {', '.join(names)}; name these"
 
 
 def frame_multiple_of(model: nn.Module) -> int | None:

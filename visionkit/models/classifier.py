@@ -132,6 +132,11 @@ class Classifier(nn.Module):
         return model_units(self, ("head",))
 
     @property
+    def loss_names(self) -> tuple[str, ...]:
+        """What the parts of `loss` are called."""
+        return ("class", "auxiliary") if self.half_way else ("class",)
+
+    @property
     def class_rows(self) -> dict[str, ClassRows]:
         """By name, the tensors with rows for each class."""
         layers = ["head.linear", *(f"head.auxiliary.{name}.fc2" for name in self.head.auxiliary)]

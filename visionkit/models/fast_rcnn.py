@@ -60,6 +60,7 @@ class FastRcnn(nn.Module):
 
     weighs_classes: ClassVar[bool] = False
     snug: ClassVar[bool] = False
+    loss_names: ClassVar[tuple[str, ...]] = ("class", "box")
 
     def __init__(
         self,
@@ -105,7 +106,8 @@ class FastRcnn(nn.Module):
 
         Args:
             sizes: H and W of each image without padding, to which detections are cut; the whole where not given.
-            targets: where given, regions are drawn for learning, as in `FasterRcnn`. Else all proposals are regions.
+            targets: where given, regions are drawn for learning, as in `FasterRcnn`, from all proposals. Else the first
+                `MOST_PROPOSALS` are regions.
             proposals: f32 [N, 4] of each image in pixels, best first; N may be 0. By selective search, as in the paper,
                 where not given: a new picture has none. Who learns has to give them.
 
@@ -121,7 +123,8 @@ class FastRcnn(nn.Module):
             )
         given = searched_regions(images) if proposals is None else proposals
         best = [boxes[:MOST_PROPOSALS] for boxes in given]
-        regions = best if targets is None else self.head.sample(best, targets)
+        # Learning draws from all: in a mosaic each tile's are best first, the whole list is not.
+        regions = best if targets is None else self.head.sample(given, targets)
         maps = self.neck(self.backbone(self.normalize(images)))
         return FastRcnnOutputs(self.head(maps, regions), unpadded_sizes(images, sizes))
 

@@ -62,6 +62,7 @@ class FasterRcnn(nn.Module):
     wants_proposals: ClassVar[bool] = False
     weighs_classes: ClassVar[bool] = False
     snug: ClassVar[bool] = True
+    loss_names: ClassVar[tuple[str, ...]] = ("objectness", "proposal", "class", "box")
 
     def __init__(
         self,

@@ -101,6 +101,11 @@ class Fcn(nn.Module):
         return model_units(self, ("head",))
 
     @property
+    def loss_names(self) -> tuple[str, ...]:
+        """What the parts of `loss` are called."""
+        return (*self.loss_terms, *(() if self.head.auxiliary is None else ("auxiliary",)))
+
+    @property
     def class_rows(self) -> dict[str, ClassRows]:
         """By name, the tensors with rows for each class: of the score layers and the transposed convolutions."""
         return {f"head.{name}": ClassRows() for name in self.head.class_rows}

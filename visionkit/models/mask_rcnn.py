@@ -71,6 +71,7 @@ class MaskRcnn(nn.Module):
     wants_proposals: ClassVar[bool] = False
     weighs_classes: ClassVar[bool] = False
     snug: ClassVar[bool] = True
+    loss_names: ClassVar[tuple[str, ...]] = ("objectness", "proposal", "class", "box", "mask")
 
     def __init__(
         self,

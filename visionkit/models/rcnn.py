@@ -133,6 +133,7 @@ class Rcnn(nn.Module):
     wants_proposals: ClassVar[bool] = False
     weighs_classes: ClassVar[bool] = False
     snug: ClassVar[bool] = False
+    loss_names: ClassVar[tuple[str, ...]] = ()
 
     stride = 1
     """Image sides must be divisible by this many pixels."""

@@ -146,6 +146,7 @@ class RetinaNet(nn.Module):
     wants_proposals: ClassVar[bool] = False
     weighs_classes: ClassVar[bool] = False
     snug: ClassVar[bool] = True
+    loss_names: ClassVar[tuple[str, ...]] = ("class", "box")
 
     def __init__(
         self,

@@ -167,6 +167,11 @@ class Yolo(nn.Module):
         return model_units(self, ("neck", "head"))
 
     @property
+    def loss_names(self) -> tuple[str, ...]:
+        """What the parts of `loss` are called."""
+        return ("class", "box", "distribution")
+
+    @property
     def class_rows(self) -> dict[str, ClassRows]:
         """By name, the tensors with rows for each class: of each level's predictor."""
         predictors = self.head.class_predictors.state_dict()

@@ -79,6 +79,11 @@ class YoloMasks(Yolo):
         """Those of `Yolo`, then the direct children of the mask branch: what `--freeze` counts."""
         return model_units(self, ("neck", "head", "mask"))
 
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Those of `Yolo`, then those of the masks."""
+        return (*super().loss_names, *map(_loss_name, self.loss_terms))
+
     def forward(
         self,
         images: Tensor,
@@ -129,7 +134,7 @@ class YoloMasks(Yolo):
         wanted = region_masks(gt_masks[learnt.truth], gt_boxes[learnt.truth], learnt.boxes, CELLS)
         share = learnt.quality / global_count(learnt.quality.sum()).clamp(min=1)
         return {
-            "mask" if name == "bce" else name: (factor * OBJECT_MASK_LOSSES[name](logits, wanted) * share).sum()
+            _loss_name(name): (factor * OBJECT_MASK_LOSSES[name](logits, wanted) * share).sum()
             for name, factor in self.loss_terms.items()
         }
 
@@ -163,6 +168,11 @@ class YoloMasks(Yolo):
             logits = object_masks(features, self.mask.stride, kernels[point[keep]], boxes[point[keep]], CELLS)
             found.append(Detections(boxes[point[keep]], confidence[keep], label[keep], logits.sigmoid()))
         return found
+
+
+def _loss_name(term: str) -> str:
+    """What a term of `mask_loss` is called among the parts of `loss`."""
+    return "mask" if term == "bce" else term
 
 
 @dataclass(frozen=True, slots=True)

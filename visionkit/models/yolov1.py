@@ -181,6 +181,7 @@ class YoloV1(nn.Module):
     wants_proposals: ClassVar[bool] = False
     weighs_classes: ClassVar[bool] = False
     snug: ClassVar[bool] = False
+    loss_names: ClassVar[tuple[str, ...]] = ("centre", "size", "object", "background", "class")
 
     def __init__(
         self, backbone: nn.Module, classes: int, *, boxes: int = BOXES_A_CELL, weights: LossWeights | None = None
