@@ -29,6 +29,7 @@ from visionkit.formats.dataset_files import is_one_line
 from visionkit.formats.dataset_layout import SPLITS, DatasetLayout, Split, split_folders
 from visionkit.formats.findings import Findings, shown
 from visionkit.formats.image_files import find_image, size_in_file
+from visionkit.formats.object_fields import as_extra, fields_of_shapes, whole_or_text
 from visionkit.formats.object_shapes import encoded, mask_window, polygon_box
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
 from visionkit.formats.xml_file import read_children, text_of
@@ -39,6 +40,9 @@ OTHER_SHAPES_REMARK = "shapes and tags that are neither box, polygon nor mask, n
 ROTATED_REMARK = "rotated boxes, read as the smallest upright box around them"
 CROWD_REMARK = f"objects with the attribute {CROWD_ATTRIBUTE}, crowd regions"
 IDS_REMARK = "images without an id of their own, numbered after the others"
+
+FIELD_DEFAULTS: Mapping[str, Any] = {"source": "manual", "occluded": 0, "z_order": 0, "group_id": 0}
+"""What a shape is where it does not say otherwise."""
 
 _SUBSETS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """What a subset of a project may be called; any other is train."""
@@ -75,7 +79,7 @@ class CvatSplit(NamedTuple):
     subset: str | None = None
 
     def read(self, *, skip_bad: bool = False) -> AnnotatedImages:
-        """The split by the rules above; attributes, occlusion and order of depth are not read."""
+        """The split by the rules above; attributes, occlusion and order of depth go to `extra`."""
         findings = Findings(self.file, skip_bad)
         classes = _class_table(self.all_files)
         images: list[ImageRecord] = []
@@ -272,7 +276,17 @@ def _read_object(
     if crowd:
         findings.remark(CROWD_REMARK)
     area = segmentation_area(segmentation) if segmentation else box[2] * box[3]
-    return Annotation(object_id, category_id, box, area, crowd, segmentation)
+    extra = as_extra("cvat", fields_of_shapes([read_fields(each) for each in shapes], findings))
+    return Annotation(object_id, category_id, box, area, crowd, segmentation, extra)
+
+
+def read_fields(shape: Element) -> dict[str, Any]:
+    """What a shape says beside label and geometry: `occluded`, `attributes` and whatever else is not CVAT's default."""
+    said = {key: whole_or_text(text) for key, text in shape.items() if key not in _READ}
+    fields: dict[str, Any] = {key: value for key, value in said.items() if value != FIELD_DEFAULTS.get(key)}
+    attributes = {a.get("name", ""): a.text or "" for a in shape.findall("attribute")}
+    attributes.pop(CROWD_ATTRIBUTE, None)
+    return {**fields, "attributes": attributes} if attributes else fields
 
 
 _GEOMETRY: Mapping[str, tuple[str, ...]] = {
@@ -280,6 +294,7 @@ _GEOMETRY: Mapping[str, tuple[str, ...]] = {
     "polygon": ("points",),
     "mask": ("left", "top", "width", "height", "rle"),
 }
+_READ = {"label", "rotation", *(key for keys in _GEOMETRY.values() for key in keys)}
 
 
 def _read_box(shape: Element, findings: Findings) -> Box | None:

@@ -23,6 +23,7 @@ from visionkit.formats.coco_layouts import CocoSplit
 from visionkit.formats.dataset_files import is_one_line, read_bytes
 from visionkit.formats.dataset_layout import DatasetLayout, Split
 from visionkit.formats.json_file import read_json
+from visionkit.formats.object_fields import merged_extras
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
 
 FILE = "visionkit_ids.json"
@@ -209,7 +210,8 @@ def _restored_objects(
         row = left.pop(place)
         box = as_box(row["bbox"])
         assert box is not None
-        objects.append(replace(annotation, id=row["id"], bbox=box, area=float(row["area"]), extra=row.get("extra")))
+        extra = merged_extras(row.get("extra"), annotation.extra)
+        objects.append(replace(annotation, id=row["id"], bbox=box, area=float(row["area"]), extra=extra))
     return tuple(objects)
 
 

@@ -31,6 +31,7 @@ from visionkit.formats.dataset_layout import DatasetLayout, Split, split_folders
 from visionkit.formats.findings import Findings, shown
 from visionkit.formats.image_files import size_in_file
 from visionkit.formats.json_file import read_json
+from visionkit.formats.object_fields import as_extra, fields_of_shapes
 from visionkit.formats.object_shapes import encoded, mask_window, polygon_box
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
 from visionkit.imaging.header import IMAGE_SUFFIXES, read_header
@@ -39,6 +40,8 @@ CROWD_FLAG = "iscrowd"
 OTHER_SHAPES_REMARK = "shapes that are neither rectangle, polygon nor mask, not read"
 UNLABELLED_REMARK = "images without a LabelMe file, not read"
 CROWD_REMARK = f"shapes with the flag {CROWD_FLAG}, crowd regions"
+
+_READ = ("label", "shape_type", "points", "mask")
 
 FILE_RULE = "a LabelMe file is a JSON object with a list of shapes; export it again or remove it"
 IMAGE_RULE = "the image of a LabelMe file must lie beside it; add the image or remove the file"
@@ -247,7 +250,16 @@ def _read_object(
     if crowd:
         findings.remark(CROWD_REMARK)
     area = segmentation_area(segmentation) if segmentation else box[2] * box[3]
-    return Annotation(object_id, category_id, box, area, crowd, segmentation)
+    extra = as_extra("labelme", fields_of_shapes([read_fields(shape) for shape in shapes], findings))
+    return Annotation(object_id, category_id, box, area, crowd, segmentation, extra)
+
+
+def read_fields(shape: dict[str, Any]) -> dict[str, Any]:
+    """What a shape says beside label and geometry: `description`, `flags` and whatever else is not empty."""
+    flags = shape.get("flags")
+    if isinstance(flags, dict):
+        shape = {**shape, "flags": {key: value for key, value in flags.items() if key != CROWD_FLAG}}
+    return {key: value for key, value in shape.items() if key not in _READ and value not in (None, "", [], {})}
 
 
 def _points(value: Any, least: int) -> list[float] | None:

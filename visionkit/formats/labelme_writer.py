@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionkit.formats.boxes import Box
-from visionkit.formats.labelme import CROWD_FLAG
+from visionkit.formats.labelme import CROWD_FLAG, read_fields
 from visionkit.formats.new_dataset import EMPTY_NOT_HELD, Contents, NewDataset, PictureNames, short
+from visionkit.formats.object_fields import fields_to_write, without_fields
 from visionkit.formats.object_shapes import Segmentation, cutout, polygon_box
 from visionkit.formats.records import Annotation
 
@@ -36,20 +37,32 @@ def write_labelme(contents: Contents, new: NewDataset) -> None:
             held: list[tuple[Annotation, Box]] = []
             for number, annotation in enumerate(image.annotations, 1):
                 x, y, width, height = annotation.bbox
+                fields = fields_to_write(annotation, "labelme", _holds)
                 box, drawn = labelme_shapes(
                     name_of[annotation.category_id],
                     (x, y, x + width, y + height),
                     annotation.segmentation,
                     number,
                     new.not_held,
-                    flags={CROWD_FLAG: True} if annotation.iscrowd else {},
+                    flags={**fields.get("flags", {}), **({CROWD_FLAG: True} if annotation.iscrowd else {})},
+                    more={key: value for key, value in fields.items() if key != "flags"},
                 )
                 shapes += drawn
-                held.append((annotation, box or annotation.bbox))
+                held.append((without_fields(annotation, "labelme", fields), box or annotation.bbox))
             text = labelme_text(name, image.width, image.height, shapes)
             new.write(f"{split}/{PurePosixPath(name).stem}.json", text)
             new.keep(split, image, name, held)
     new.write_kept(contents)
+
+
+def _holds(key: str, value: Any) -> bool:
+    """Whether a shape can say that. Groups are of the shapes of one object here."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    kind = {"description": str, "flags": dict}.get(key, object)
+    return key != "group_id" and isinstance(value, kind) and read_fields({key: value}) == {key: value}
 
 
 def labelme_text(name: str, width: int, height: int, shapes: Sequence[Mapping[str, Any]]) -> str:
@@ -87,7 +100,7 @@ def labelme_shapes(
         corners: x1 y1 x2 y2 of its box.
         number: among the objects of its image, from 1; that of the group where it has several polygons.
         not_held: where a mask without a pixel, which is written as the box, is counted.
-        more: further keys of each shape.
+        more: further keys of each shape, or another `description`.
 
     Returns:
         The box that a reader makes of polygons or a mask, None where the box itself is written; and the shapes.

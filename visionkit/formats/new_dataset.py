@@ -18,6 +18,7 @@ from visionkit.errors import UsageError, VisionkitError
 from visionkit.formats.boxes import Box
 from visionkit.formats.extras import About
 from visionkit.formats.kept_ids import FILE, SCHEMA, kept_image
+from visionkit.formats.object_fields import fields_left
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
 from visionkit.imaging.header import IMAGE_SUFFIXES, RARE_SUFFIXES, SUFFIXES, read_header
 
@@ -71,7 +72,9 @@ class NewDataset:
         target.write_bytes(text.encode("utf-8", "surrogateescape"))
 
     def keep(self, split: str, image: ImageRecord, file: str, held: list[tuple[Annotation, Box]]) -> None:
-        """Note what the side file keeps of an image: as `kept_image`."""
+        """Note what the side file keeps of an image: as `kept_image`. Fields that it alone has are not held."""
+        for annotation, _ in held:
+            self.not_held.update(f"objects with {field}: kept in {FILE} alone" for field in fields_left(annotation))
         self.kept.setdefault(split, []).append(kept_image(image, file, held))
 
     def write_kept(self, contents: Contents) -> None:

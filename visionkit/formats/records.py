@@ -26,7 +26,8 @@ class Annotation:
         area: pixels; the file's `area`, or the box's where the file has none.
         iscrowd: a crowd region: ignored in training, honoured in evaluation.
         segmentation: COCO polygons `[[x0, y0, x1, y1, ...], ...]`, an RLE `{"size": [h, w], "counts": ...}`, or None.
-        extra: what else the file says of it, where it was read to be written again (`formats.extras`).
+        extra: what else the file says of it, where it was read to be written again (`formats.extras`,
+            `formats.object_fields`).
     """
 
     id: int

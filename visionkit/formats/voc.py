@@ -27,7 +27,9 @@ from visionkit.formats.dataset_files import entries, is_one_line, read_bytes, re
 from visionkit.formats.dataset_layout import SPLITS, DatasetLayout
 from visionkit.formats.findings import Findings, shown
 from visionkit.formats.image_files import size_in_file
+from visionkit.formats.object_fields import as_extra
 from visionkit.formats.records import AnnotatedImages, Annotation, ImageRecord
+from visionkit.formats.voc_fields import read_fields
 from visionkit.formats.xml_file import read_xml, text_of
 from visionkit.imaging.header import IMAGE_SUFFIXES
 
@@ -70,7 +72,7 @@ class VocSplit(NamedTuple):
         return self.lists[0].names or self.root if len(self.lists) == 1 else self.root
 
     def read(self, *, skip_bad: bool = False) -> AnnotatedImages:
-        """The split by the rules above; parts of objects, pose, truncation and occlusion are not read.
+        """The split by the rules above; parts of objects, pose, truncation and occlusion go to `extra`.
 
         The class table has every name that a readable annotation file of the dataset has, so it is the same for all
         splits.
@@ -277,7 +279,8 @@ def _read_object(
     if difficult == "1":
         findings.remark(DIFFICULT_REMARK)
     category_id = classes.category_ids[classes.names.index(name)]
-    return Annotation(object_id, category_id, box, box[2] * box[3], iscrowd=difficult == "1")
+    extra = as_extra("voc", read_fields(element))
+    return Annotation(object_id, category_id, box, box[2] * box[3], iscrowd=difficult == "1", extra=extra)
 
 
 def _read_box(element: ElementTree.Element | None, image: ImageRecord, item: str, findings: Findings) -> Box | None:

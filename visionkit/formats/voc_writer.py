@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
+from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from visionkit.formats.boxes import Box
 from visionkit.formats.new_dataset import Contents, NewDataset, PictureNames, short
+from visionkit.formats.object_fields import fields_to_write, without_fields
 from visionkit.formats.records import Annotation, ImageRecord
+from visionkit.formats.voc_fields import FIELD_DEFAULTS, field_elements, holds_field
 
 MASKS_NOT_HELD = "masks: the annotation files of VOC have boxes alone"
 FRACTIONS = "boxes that are not of whole pixels, written with decimals, which some tools of VOC do not read"
@@ -33,8 +37,9 @@ def write_voc(contents: Contents, new: NewDataset) -> None:
             root = _annotation_file(image, name)
             held: list[tuple[Annotation, Box]] = []
             for annotation in image.annotations:
-                root.append(_object(annotation, name_of[annotation.category_id]))
-                held.append((annotation, annotation.bbox))
+                fields = fields_to_write(annotation, "voc", holds_field)
+                root.append(_object(annotation, name_of[annotation.category_id], fields))
+                held.append((without_fields(annotation, "voc", fields), annotation.bbox))
                 new.not_held[MASKS_NOT_HELD] += annotation.segmentation is not None
                 new.remarks[FRACTIONS] += any(_whole(side) % 1 for side in annotation.bbox)
             ElementTree.indent(root)
@@ -55,15 +60,11 @@ def _annotation_file(image: ImageRecord, name: str) -> Element:
     return root
 
 
-def _object(annotation: Annotation, name: str) -> Element:
+def _object(annotation: Annotation, name: str, fields: Mapping[str, Any]) -> Element:
     element = Element("object")
-    for tag, text in (
-        ("name", name),
-        ("pose", "Unspecified"),
-        ("truncated", "0"),
-        ("difficult", str(int(annotation.iscrowd))),
-    ):
-        SubElement(element, tag).text = text
+    said = {"name": name, **FIELD_DEFAULTS, **fields, "difficult": int(annotation.iscrowd)}
+    for tag, value in said.items():
+        element.extend(field_elements(tag, value))
     x, y, width, height = annotation.bbox
     box = SubElement(element, "bndbox")
     for tag, number in (("xmin", x + 1), ("ymin", y + 1), ("xmax", x + width), ("ymax", y + height)):

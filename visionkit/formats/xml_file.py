@@ -97,6 +97,14 @@ def _not_xml(file: Path, error: Exception) -> DataError:
     return DataError(f"{file} is not whole, valid XML ({error}); copy or export it again")
 
 
+def as_read(element: ElementTree.Element) -> ElementTree.Element | None:
+    """An element as it comes back from a file; None where XML cannot hold it, such as control characters."""
+    try:
+        return ElementTree.fromstring(ElementTree.tostring(element, encoding="unicode"))
+    except (*_MALFORMED, TypeError):
+        return None
+
+
 def text_of(element: ElementTree.Element | None, tag: str) -> str:
     """What stands in a child of that name, without the blanks around it; empty if there is none."""
     return "" if element is None else (element.findtext(tag) or "").strip()
