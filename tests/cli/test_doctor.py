@@ -3,11 +3,12 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import CommandLine
 from diagnosis_files import splits, write_yolo
-from tiny import TinyRun
+from tiny import TinyRun, write_blocks
 
 from visionkit.diagnosis.findings import undo
 
@@ -107,6 +108,60 @@ def test_a_model_has_its_doubts(command_line: CommandLine, damaged: Path, tiny_r
     first = next(f for f in doubts if f["file"].endswith("train.json"))
     alike = [f["score"] for f in doubts if f["code"] == first["code"] and f["file"] == first["file"]]
     assert first["score"] == max(alike)
+
+
+def doubts_of_train(command_line: CommandLine, weights: Path, *data: Any) -> list[dict[str, Any]]:
+    """What a model doubts of `train.json`, without the name of that file."""
+    finished = command_line("doctor", *data, "--weights", weights, "--threads", 1, "--json")
+    assert finished.code in (0, 1), finished.stderr
+    doubts = [f for f in finished.json["findings"] if f["code"].startswith("VK6") and f["file"].endswith("train.json")]
+    return [{**doubt, "file": ""} for doubt in doubts]
+
+
+def test_the_doubts_are_of_all_images_of_a_file_alone_and_of_data_without_val(
+    command_line: CommandLine, tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    # The same train: of data without val, a fifth would be held out of it for a training.
+    data = write_blocks(tmp_path / "data", {"train": 12, "val": 2})
+    weights, file = tiny_run.result.best, data / "annotations/train.json"
+    content = json.loads(file.read_text())
+    wrong, *_, last = content["annotations"]
+    wrong["category_id"] = 11 - wrong["category_id"]  # 3 or 8
+    content["annotations"].append({**last, "id": last["id"] + 1, "image_id": 15, "bbox": [9, 9, 20, 20], "iscrowd": 0})
+    file.write_text(json.dumps(content))
+    expected = doubts_of_train(command_line, weights, data)
+    assert {(doubt["code"], doubt["image_id"]) for doubt in expected} == {("VK603", 5), ("VK602", 15)}
+    assert doubts_of_train(command_line, weights, file, "--images", data / "images") == expected
+    (data / "annotations/val.json").unlink()
+    assert doubts_of_train(command_line, weights, data) == expected
+
+
+def test_doubts_name_the_file_that_the_labels_are_in(
+    command_line: CommandLine, damaged: Path, tiny_run: TinyRun
+) -> None:
+    finished = command_line("doctor", damaged, "--weights", tiny_run.result.best, "--threads", 1, "--json")
+    files = {f["file"] for f in finished.json["findings"] if f["code"].startswith("VK6")}
+    assert files
+    assert files <= {str(damaged / f"annotations/{split}.json") for split in ("train", "val", "test")}
+
+
+def test_refused_weights_leave_nothing_behind(
+    command_line: CommandLine, damaged: Path, tiny_run: TinyRun, other_data: Path, tmp_path: Path
+) -> None:
+    out, file = tmp_path / "repaired", damaged / "annotations/train.json"
+    best, nowhere, no_model = tiny_run.result.best, tmp_path / "nowhere.safetensors", tmp_path / "none.pt"
+    no_model.touch()
+    for arguments, words in (
+        ((damaged, "--weights", nowhere), "does not exist"),
+        ((damaged, "--weights", no_model), "may be pickled"),
+        ((other_data, "--weights", best), "must know all 2 classes of"),
+        ((damaged, "--weights", best, "--device", "abacus"), "device must be auto, cpu, cuda, cuda:N or mps"),
+        ((file, "--weights", best), f"{file} is an annotation file alone, and a model has its doubts about what it "),
+    ):
+        finished = command_line("doctor", *arguments, "--fix", out)
+        assert (finished.code, finished.stdout) == (2, ""), finished.stderr
+        assert words in finished.error
+        assert not out.exists()
 
 
 def test_what_doctor_refuses_in_one_line(command_line: CommandLine, damaged: Path, tmp_path: Path) -> None:

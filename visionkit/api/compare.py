@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from visionkit.api.datasets import find_dataset, say_split
-from visionkit.api.evaluate import evaluate
-from visionkit.api.judged import open_judged, task_of_judged
-from visionkit.api.task_data import is_fitted, wants_proposals
-from visionkit.config import Recipe
+from visionkit.api.detector_rows import detector_rows
+from visionkit.api.evaluate import seen_tiling
+from visionkit.api.judged import Judged, open_judged, task_of_judged
+from visionkit.api.task_data import given_proposals, is_fitted, says_masks, wants_proposals
+from visionkit.bundled.files import DEFAULT_WEIGHTS
 from visionkit.engine.events import Listener
 from visionkit.engine.run_folder import RunFolder
 from visionkit.errors import UsageError
 from visionkit.formats.coco import read_coco
 from visionkit.formats.coco_results import read_results
+from visionkit.formats.folds import Fold, with_fold
 from visionkit.formats.layout import read_split
 from visionkit.formats.records import AnnotatedImages
 from visionkit.formats.yaml_file import read_yaml
 from visionkit.metrics.coco_columns import Task, check_task
 from visionkit.metrics.comparison import Comparison, compare_detections
-from visionkit.predict.tiling import chosen_tiling
+from visionkit.predict.tiling import Tiling, chosen_tiling
+from visionkit.published.models import is_published
+
+
+class _Deal(NamedTuple):
+    """How a run dealt out the images of its data.
+
+    Args:
+        seed: of the run.
+        fold: the part that is val, such as 2/5; none: the val split, or what is held out where there is none.
+    """
+
+    seed: int = 0
+    fold: str = ""
+
+    def read(self, data: str | Path, split: str, say: Callable[[str], None]) -> AnnotatedImages:
+        """The images of a split of it."""
+        layout = find_dataset(data, say, self.seed)
+        if self.fold:
+            layout = with_fold(layout, Fold.of(self.fold), self.seed)
+            say(f"Fold {self.fold}: val is that part of train and val together, dealt out by seed {self.seed}")
+        return read_split(layout, split)
+
+    def __str__(self) -> str:
+        return f"fold {self.fold} by seed {self.seed}" if self.fold else "no fold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +56,36 @@ class _Side:
     """One of the two: a weights file with the data its run was trained on, or a file of predictions.
 
     Args:
-        proposals: the folder of them that its run was trained on.
-        recipe: of a model that was opened.
+        data, fold, proposals: what its run was trained on, where that is known.
+        model: what was opened, and how it sees larger images.
     """
 
     path: Path
     is_predictions: bool
     data: str | None = None
+    fold: str = ""
     proposals: str | None = None
-    recipe: Recipe | None = None
+    model: Judged | None = None
+    tiling: Tiling | None = None
 
     @property
     def takes_proposals(self) -> bool:
-        return self.recipe is not None and (wants_proposals(self.recipe) or is_fitted(self.recipe))
+        return self.model is not None and (wants_proposals(self.model.recipe) or is_fitted(self.model.recipe))
+
+    @property
+    def deal(self) -> _Deal:
+        return _Deal(0 if self.model is None else self.model.recipe.train.seed, self.fold)
+
+    def may_know(self, data: Path) -> bool:
+        """Whether it may have learnt from a dataset, which is so unless its origin says otherwise: data that are not
+        where a run had them may have moved.
+
+        Args:
+            data: what finds its layout.
+        """
+        if self.model is None or str(self.path) == DEFAULT_WEIGHTS or is_published(self.path):
+            return False
+        return self.data is None or not Path(self.data).exists() or Path(self.data) == data.resolve()
 
     @classmethod
     def of(cls, given: str | Path) -> _Side:
@@ -60,19 +102,31 @@ class _Side:
             )
         settings = read_yaml(folder.config) if folder.config.is_file() else {}
         settings = settings if isinstance(settings, dict) else {}
-        data, proposals = settings.get("data") or None, settings.get("proposals") or None
-        return cls(folder.best, is_predictions=False, data=data, proposals=proposals)
+        data, fold, proposals = (settings.get(name) or None for name in ("data", "fold", "proposals"))
+        return cls(folder.best, is_predictions=False, data=data, fold=str(fold or ""), proposals=proposals)
 
-    def opened(self) -> _Side:
-        """With the recipe of its model. Raises UsageError where that is no detector, and as `open_judged`."""
+    def opened(self, task: Task, tile: int | None, overlap: float | None, **how: Any) -> _Side:
+        """With its model.
+
+        Args:
+            how: of `open_judged`.
+
+        Raises:
+            UsageError: it is no detector, or none that can be judged so; and as `open_judged`.
+        """
         if self.is_predictions:
             return self
-        loaded = open_judged(self.path)
-        if task_of_judged(loaded) != "detect":
+        model = open_judged(self.path, model="mask-rcnn" if task == "segm" else None, **how)
+        if task_of_judged(model) != "detect":
             raise UsageError(
-                f"{self.path} is no detector, a {loaded.name}, and compare judges detections; run evaluate on each"
+                f"{self.path} is no detector, a {model.name}, and compare judges detections; run evaluate on each"
             )
-        return replace(self, recipe=loaded.recipe)
+        if task == "segm" and not says_masks(model.recipe):
+            raise UsageError(
+                f"{self.path} is a {model.recipe.model}, task segm compares masks of objects; use task bbox"
+            )
+        tiling = seen_tiling(model, tile, overlap, lambda line: None)
+        return replace(self, model=model, tiling=tiling)
 
 
 def compare(
@@ -88,14 +142,18 @@ def compare(
     overlap: float | None = None,
     device: str = "auto",
     threads: int = 0,
+    offline: bool = False,
     listen: Listener = lambda event: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
     """How two detectors differ in AP and AP50 on the same images, and whether these images can tell.
 
+    Val is what the runs on this data took for it: the same fold, where they had one, or the same images held out. Of a
+    weights file alone no fold is known: name its run's folder.
+
     Args:
-        a, b: each a run's folder (its best weights), a weights file, an exported graph, or a COCO results file
-            (`.json`).
+        a, b: each a run's folder (its best weights), a weights file, an exported graph, a published model (`coco`,
+            `torchvision:NAME`), or a COCO results file (`.json`).
         data: the dataset; two run folders that were trained on the same one need not name it.
         annotations: a COCO ground truth file in its place, for two results files.
         split: of the dataset.
@@ -104,10 +162,11 @@ def compare(
             those that its run was trained on where None.
         tile, overlap: the tiles that both see larger images in, as for `evaluate`; each as trained where None.
         threads: CPU threads; 0 leaves torch's choice.
+        offline: never use the network.
 
     Raises:
-        UsageError: no ground truth is named, or two; one is no detector; the two hold out different images of a
-            dataset without val; or an option is of models, and neither takes it.
+        UsageError: no ground truth is named, or two; one is no detector; the two learnt from different images of the
+            dataset, by fold or by what was held out; or an option is of models, and neither takes it.
         CheckpointError, DataError: a file is missing or broken, or does not fit the ground truth.
     """
     check_task(task)
@@ -126,22 +185,18 @@ def compare(
         first, second = (read_results(side.path, truth) for side in sides)
         return compare_detections(truth, first, second, task)
     data = data if data is not None else _common_data(sides)
-    sides = (sides[0].opened(), sides[1].opened())
+    how: dict[str, Any] = {"device": device, "threads": threads, "listen": listen}
+    opening = {**how, "offline": offline, "say": say}
+    sides = (sides[0].opened(task, tile, overlap, **opening), sides[1].opened(task, tile, overlap, **opening))
     if proposals is not None and not any(side.takes_proposals for side in sides):
         raise UsageError("neither of the two takes proposals, both make what they need; leave out --proposals")
     for side in sides if tile is None else ():
-        if side.recipe is not None and side.recipe.tile:
-            say(f"{side.path} sees tiles of {side.recipe.tile} px, as trained")
-    truth = _truth(sides[0], data, split, say)
+        if side.tiling is not None:
+            say(f"{side.path} sees tiles of {side.tiling.size} px, as trained")
+    truth = _truth(sides, data, split, say)
     say_split(split, truth, say)
-    other = _truth(sides[1], data, split, lambda line: None)
-    if [image.id for image in other.images] != [image.id for image in truth.images]:
-        raise UsageError(
-            f"{data} has no val split, and {sides[0].path} and {sides[1].path} held out different images of train by "
-            "their seeds, so each has learnt from some of the other's; compare on --split test, or give the data a val"
-        )
-    options = {"proposals": proposals, "tile": tile, "overlap": overlap, "device": device, "threads": threads}
-    first, second = (_detections(side, truth, data, split, task, options, listen) for side in sides)
+
+    first, second = (_rows(side, truth, split, task, proposals, how) for side in sides)
     return compare_detections(truth, first, second, task)
 
 
@@ -153,38 +208,55 @@ def _common_data(sides: tuple[_Side, _Side]) -> str:
     return first.data
 
 
-def _truth(side: _Side, data: str | Path, split: str, say: Callable[[str], None]) -> AnnotatedImages:
-    """The images a side is judged on. What a dataset without val holds out depends on the seed of the run."""
-    seed = 0 if side.recipe is None else side.recipe.train.seed
-    return read_split(find_dataset(data, say, seed), split)
+def _truth(sides: Sequence[_Side], data: str | Path, split: str, say: Callable[[str], None]) -> AnnotatedImages:
+    """The images that both are judged on, as those who may have learnt from the dataset dealt them out.
+
+    Raises:
+        UsageError: the two dealt them out differently.
+    """
+    place = find_dataset(data, lambda line: None).path
+    models = [side for side in sides if side.model is not None]
+    knowing = [side for side in models if side.may_know(place)]
+    for side in models:
+        if side.fold and not side.may_know(place):
+            say(f"{side.path} learnt from fold {side.fold} of {side.data}, other data than {data}: it has no fold here")
+    # Where no one knows the data, predictions of a model may still be of what it would have held out.
+    deals = [side.deal for side in knowing] or [_Deal(side.deal.seed) for side in models[:1]] or [_Deal()]
+    truth = deals[0].read(data, split, say)
+    for deal in deals[1:]:
+        other = deal.read(data, split, lambda line: None)
+        if [image.path for image in other.images] != [image.path for image in truth.images]:
+            raise UsageError(_dealt_apart(sides, deals, data))
+    return truth
 
 
-def _detections(
+def _dealt_apart(sides: Sequence[_Side], deals: Sequence[_Deal], data: str | Path) -> str:
+    a, b = (side.path for side in sides)
+    if any(deal.fold for deal in deals):
+        return (
+            f"{a} goes by {deals[0]} of {data} and {b} by {deals[1]}, so each may have learnt from images that judge "
+            "the other; name folders of runs of one fold and seed, or compare on --split test"
+        )
+    return (
+        f"{data} has no val split, and {a} and {b} held out different images of train by their seeds, so each has "
+        "learnt from some of the other's; compare on --split test, or give the data a val"
+    )
+
+
+def _rows(
     side: _Side,
     truth: AnnotatedImages,
-    data: str | Path,
     split: str,
     task: Task,
-    options: dict[str, Any],
-    listen: Listener,
+    proposals: str | Path | None,
+    how: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    """COCO results rows; a model's pass through the same kind of file as anybody's.
+    """COCO results rows of a side.
 
     Args:
-        options: of `evaluate`.
+        how: of `detector_rows`.
     """
-    if side.is_predictions:
+    if side.model is None:
         return read_results(side.path, truth)
-    proposals = (options["proposals"] or side.proposals) if side.takes_proposals else None
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "predictions.json"
-        evaluate(
-            side.path,
-            data,
-            split=split,
-            task=task,
-            save_predictions=file,
-            listen=listen,
-            **{**options, "proposals": proposals},
-        )
-        return read_results(file, truth)
+    fed = given_proposals(proposals or side.proposals, split) if side.takes_proposals else None
+    return detector_rows(side.model, truth, side.tiling, masks=task == "segm", proposals=fed, **how)

@@ -6,23 +6,26 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from visionkit.api.evaluate import evaluate
+from visionkit.api.detector_rows import detector_rows
+from visionkit.api.evaluate import seen_tiling
+from visionkit.api.judged import Judged, open_judged, task_of_judged
 from visionkit.api.repaired_copy import write_copy
 from visionkit.diagnosis.balance import compare_categories, weigh_classes
 from visionkit.diagnosis.findings import Examination, Finding, repair_diff
 from visionkit.diagnosis.pictures import Pictures, find_twins
 from visionkit.diagnosis.splits import examine_split
 from visionkit.diagnosis.suspicion import find_suspicious
+from visionkit.engine.device import choose_device
 from visionkit.engine.events import EvaluationProgress, Listener
 from visionkit.errors import DataError, UsageError
 from visionkit.formats.coco import read_coco
 from visionkit.formats.coco_layouts import CocoSplit
-from visionkit.formats.coco_results import read_results
 from visionkit.formats.dataset_layout import DatasetLayout
 from visionkit.formats.json_file import write_json
 from visionkit.formats.layout import find_layout
@@ -85,6 +88,7 @@ def doctor(
     imgsz: int = 640,
     device: str = "auto",
     threads: int = 0,
+    offline: bool = False,
     listen: Listener = lambda event: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Diagnosis:
@@ -97,16 +101,26 @@ def doctor(
         fix: a new folder, which gets the repaired annotation files and `repairs/` with what was changed, from which
             `undo_repair` makes the old files. Of COCO a `dataset.yaml` finds the images where they are; formats whose
             annotations lie beside their images, YOLO, VOC and masks, get these as links.
-        weights: a model whose doubts about labels are added.
+        weights: a detector, as `evaluate` takes it, whose doubts about labels are added: of all images of each split,
+            with the labels as a repair leaves them.
         look_at_images: decode every image, 2 to 3 ms each: finds damaged ones, equal ones and nearly equal ones.
         imgsz: side of the network's input in pixels that objects are called tiny for.
+        offline: never use the network.
 
     Raises:
-        DataError: there is no such dataset, or what is to be repaired cannot be read.
-        UsageError: `fix` exists, or the dataset is of a format that is not repaired.
+        DataError: there is no such dataset, what is to be repaired cannot be read, or the model does not know each
+            class of the data. Nothing is written then.
+        UsageError: `fix` exists, the dataset is of a format that is not repaired, or `weights` can have no doubts: they
+            are of no detector, or no images are named that it could see.
+        CheckpointError: the weights are missing or broken.
     """
     if fix is not None and Path(fix).exists():
         raise UsageError(f"{fix} exists and nothing is overwritten; name a new folder")
+    if weights is not None and images is None and _is_file_alone(Path(data)):
+        raise UsageError(
+            f"{data} is an annotation file alone, and a model has its doubts about what it sees; name the folder of "
+            "its images by --images DIR, or leave out --weights"
+        )
     try:
         layout = _layout(Path(data), None if images is None else Path(images))
     except BrokenYamlError as error:
@@ -114,6 +128,7 @@ def doctor(
             raise
         return Diagnosis(error.file.name, (Finding("VK001", error.file, "", error.fact),))
     say(f"Data: {layout.describe()}")
+    model = None if weights is None else _open(weights, device, threads, offline, listen, say)
     looked = _Looked()
     for split in layout.splits:
         _examine_split(layout, split, looked, look_at_images, listen)
@@ -130,17 +145,34 @@ def doctor(
         of_masks = [finding for examination in beside.examinations.values() for finding in examination.findings]
         findings += [replace(finding, repaired=finding.repaired and not coco) for finding in of_masks]
         findings += weigh_classes(beside.truths, layout.masks.path, imgsz)
+    if model is not None:
+        findings += _doubts(model, looked.truths.values(), device, threads, listen, say)
     changed = 0
     if fix is not None:
         changed = _write_repaired(layout, looked.examinations, beside.examinations, Path(fix))
-    if weights is not None:
-        for split in looked.truths:
-            findings += _doubts(weights, layout, split, device, threads, listen)
     return Diagnosis(layout.describe(), tuple(findings), None if fix is None else Path(fix), changed)
 
 
+def _is_file_alone(path: Path) -> bool:
+    """Whether it is an annotation file, and no dataset."""
+    return path.suffix.lower() == ".json"
+
+
+def _open(
+    weights: str | Path, device: str, threads: int, offline: bool, listen: Listener, say: Callable[[str], None]
+) -> Judged:
+    """The model that has doubts, before the long work begins."""
+    choose_device(device)  # what is wrong with it is said now
+    loaded = open_judged(weights, device=device, threads=threads, offline=offline, listen=listen, say=say)
+    if task_of_judged(loaded) != "detect":
+        raise UsageError(
+            f"{loaded.path} is no detector, a {loaded.name}, and doubts are about boxes; give a detector's weights"
+        )
+    return loaded
+
+
 def _layout(path: Path, images: Path | None) -> DatasetLayout:
-    if path.suffix.lower() != ".json":
+    if not _is_file_alone(path):
         if images is not None:
             raise UsageError("--images goes with an annotation file alone; a dataset knows where its images are")
         return find_layout(path)
@@ -171,9 +203,10 @@ def _examine_split(layout: DatasetLayout, split: str, looked: _Looked, look: boo
         repaired = Path(folder) / files.annotations.name
         write_json(repaired, json.dumps(examination.repaired))
         try:
-            looked.truths[split] = read_coco(repaired, files.images, skip_bad=True)
+            truth = read_coco(repaired, files.images, skip_bad=True)
         except DataError:
             return  # nothing sound is left, which the findings say
+    looked.truths[split] = replace(truth, source=files.annotations)
 
 
 def _write_repaired(
@@ -209,24 +242,21 @@ def _write_repaired(
 
 
 def _doubts(
-    weights: str | Path, layout: DatasetLayout, split: str, device: str, threads: int, listen: Listener
+    model: Judged,
+    truths: Iterable[AnnotatedImages],
+    device: str,
+    threads: int,
+    listen: Listener,
+    say: Callable[[str], None],
 ) -> list[Finding]:
-    """What a model doubts, the `SUSPICIOUS_SHOWN` most telling of a split."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "predictions.json"
-        evaluate(
-            weights,
-            layout.path,
-            split=split,
-            device=device,
-            threads=threads,
-            save_predictions=file,
-            skip_bad=True,
-            listen=listen,
-        )
-        truth = layout.splits[split].read(skip_bad=True)
-        rows = read_results(file, truth)
-    return find_suspicious(truth, rows)[:SUSPICIOUS_SHOWN]
+    """What a model doubts, the `SUSPICIOUS_SHOWN` most telling of each split."""
+    tiling = seen_tiling(model, None, None, say)
+    once = cache(say)  # splits have the same classes
+    findings: list[Finding] = []
+    for truth in truths:
+        rows = detector_rows(model, truth, tiling, device=device, threads=threads, listen=listen, say=once)
+        findings += find_suspicious(truth, rows)[:SUSPICIOUS_SHOWN]
+    return findings
 
 
 def _sha256(data: bytes) -> str:

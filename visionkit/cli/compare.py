@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visionkit.cli.options import Debug, Device, Json, Overlap, Threads, Tile
+from visionkit.cli.options import Debug, Device, Json, Offline, Overlap, Threads, Tile
 from visionkit.cli.progress import image_progress, say
 from visionkit.counted import counted
 
@@ -32,6 +32,7 @@ def compare(
     overlap: Overlap = None,
     device: Device = None,
     threads: Threads = None,
+    offline: Offline = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -56,6 +57,7 @@ def compare(
             overlap=overlap,
             device=device or "auto",
             threads=threads or 0,
+            offline=offline,
             listen=listen,
             say=say,
         )

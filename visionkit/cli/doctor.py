@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visionkit.cli.options import Debug, Device, Json, Threads
+from visionkit.cli.options import Debug, Device, Json, Offline, Threads
 from visionkit.cli.progress import image_progress, say
 from visionkit.errors import UsageError
 
@@ -33,6 +33,7 @@ def doctor(
     imgsz: Annotated[int, typer.Option("--imgsz", "--img", help="Network input that objects are tiny for.")] = 640,
     device: Device = None,
     threads: Threads = None,
+    offline: Offline = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -64,6 +65,7 @@ def doctor(
             imgsz=imgsz,
             device=device or "auto",
             threads=threads or 0,
+            offline=offline,
             listen=listen,
             say=say,
         )
