@@ -25,6 +25,7 @@ from visionkit.engine.events import EpochDone, Event
 from visionkit.errors import CheckpointError, ConfigError, DataError, UsageError
 from visionkit.formats.layout import find_layout
 from visionkit.predict.sources import find_images
+from visionkit.result import Result
 from visionkit.transfer import transfer_weights
 
 NAMES = ("blue", "red")
@@ -224,6 +225,26 @@ def test_a_result_is_a_class_with_its_score(run: FinetuneResult, folders: Path) 
     assert len(certain) == 1  # the best class, whatever its score
     (of_blue,) = model.detect(folders / "val" / "red" / "0.png", conf=0.0, classes=["blue"])
     assert of_blue.labels.tolist() == [0]
+
+
+def test_tiles_are_refused_before_anything_is_looked_at(
+    run: FinetuneResult, folders: Path, command_line: CommandLine
+) -> None:
+    """Also where no picture is larger than a tile."""
+    model, image = visionkit.load(run.best), folders / "val" / "red" / "0.png"
+    seen: list[Result] = []
+    for look in (
+        lambda: model.detect(image, tile=32),
+        lambda: model.stream(image, tile=640),
+        lambda: detect(model, [image], tile=32, save=False, formats=[], on_result=seen.append),
+    ):
+        with pytest.raises(
+            UsageError, match="is a classifier, tiles are for detectors and segmenters; leave out --tile"
+        ):
+            look()
+    assert len(model.detect(image, tile=0)) == 1
+    done = command_line("classify", image, "--weights", run.best, "--tile", 640)
+    assert (done.code, done.stdout, seen) == (2, "", [])
 
 
 def test_what_it_says_is_written_as_csv_and_drawn(run: FinetuneResult, folders: Path, tmp_path: Path) -> None:

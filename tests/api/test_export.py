@@ -17,12 +17,14 @@ import visionkit
 from visionkit.api import export as job
 from visionkit.api.export_comparison import comparison
 from visionkit.build import load_model, save_calibrated, save_model
-from visionkit.errors import UsageError, VisionkitError
+from visionkit.data.sample import render_sample
+from visionkit.errors import DataError, UsageError, VisionkitError
 from visionkit.exporting.onnx_file import write_onnx
 from visionkit.imaging.letterbox import letterbox
 from visionkit.metrics.classification import ClassificationScores
 from visionkit.metrics.mean_iou import SegmentationScores
 from visionkit.predict.graph import GraphCard
+from visionkit.predict.open_graph import open_graph
 from visionkit.predict.tiling import Tiling
 from visionkit.predict.writers import save_picture
 from visionkit.score_map import ScoreMap, score_map_of
@@ -100,6 +102,46 @@ def test_without_data_it_is_compared_on_pictures_and_says_which(weights: Path, t
     assert 0 < rendered.certificate.facts["least_score"] < 0.05
     assert rendered.certificate.facts["detections_of_model"] > 0
     assert "No --data or --images given: comparing on pictures that visionkit renders, which are not real" in lines
+
+
+@ONNX
+@pytest.mark.usefixtures("quick")
+def test_of_real_pictures_too_what_the_model_is_most_sure_of_is_compared(weights: Path, tmp_path: Path) -> None:
+    """No picture has its red and blue blocks."""
+    pictures = render_sample(tmp_path / "sample", images={"val": 4}) / "images"
+    said = visionkit.export(weights, images=pictures, out=tmp_path / "a.onnx", threads=1).certificate
+    assert (said.real, said.images, said.passed) == (True, 2, True)
+    assert 0 < said.facts["least_score"] < 0.05
+    assert said.facts["detections_of_model"] > 0
+    silent = load_model(weights)
+    for name, parameter in silent.model.named_parameters():
+        if "class_predictors" in name:
+            parameter.data.fill_(-1000.0 if name.endswith("bias") else 0.0)
+    save_model(tmp_path / "silent.safetensors", silent.model, silent.classes, silent.recipe, {})
+    with pytest.raises(DataError, match=r"finds nothing at any score in images of images, .*; give other pictures"):
+        visionkit.export(tmp_path / "silent.safetensors", images=pictures, threads=1)
+    assert not list(tmp_path.glob("silent.*onnx"))
+
+
+@ONNX
+def test_exports_in_both_formats_lie_side_by_side(
+    exported: job.Exported, weights: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(source: Path, path: Path) -> None:
+        for part in (path, path.with_suffix(".bin")):
+            shutil.copy(exported.path, part)
+
+    # What OpenVINO would do.
+    monkeypatch.setattr(job, "check_openvino", lambda: None)
+    monkeypatch.setattr(job, "write_onnx", lambda model, card, path: None)
+    monkeypatch.setattr(job, "write_openvino", write)
+    monkeypatch.setattr(job, "open_graph", lambda path, **options: open_graph(exported.path, **options))
+    other = visionkit.export(weights, format="openvino", images=tiny_data / "images", threads=1)
+    names = ["mine.xml", "mine.bin", "mine.openvino.certificate.json"]
+    assert [other.path.name, other.certificate_path.name] == [names[0], names[2]]
+    for name in names:  # for the other tests of this folder
+        weights.with_name(name).unlink()
+    assert exported.certificate_path.exists()
 
 
 @ONNX

@@ -19,7 +19,7 @@ from visionkit.errors import DataError, UsageError
 from visionkit.formats.object_shapes import encoded
 from visionkit.predict.csv_writer import COLUMNS, csv_writer
 from visionkit.predict.masks import decoded_mask
-from visionkit.result import Result
+from visionkit.result import Result, Task
 
 CLASSES = ClassTable((3, 17), ("car", "cat"))
 
@@ -227,6 +227,22 @@ def test_calibrated_confidences_come_along(pandas: ModuleType) -> None:
     assert first.confidences is not None
     assert first.confidences.tolist() == [0.5, 0.25]
     assert second.confidences is None
+
+
+@pytest.mark.parametrize("task", ["detect", "classify"])
+def test_classes_named_as_pandas_names_what_is_missing(task: Task, pandas: ModuleType, tmp_path: Path) -> None:
+    classes = ClassTable(CLASSES.category_ids, ("None", "NA"))
+    boxes = np.array([[1, 2, 3, 4]] * (2 if task == "detect" else 0), np.float32).reshape(-1, 4)
+    found = Result("a.jpg", 64, 48, classes, boxes, np.array([0.75, 0.25], np.float32), np.array([1, 0]), task=task)
+    with csv_writer(tmp_path) as add:
+        add(found, number=1, name="n", pixels=np.zeros((48, 64, 3), np.uint8))
+    file = tmp_path / "detections.csv"
+    with pytest.raises(DataError, match=r"column name has missing values, .* keep_default_na=False, na_values=''\)"):
+        visionkit.from_pandas(pandas.read_csv(file))
+    (whole,) = visionkit.from_pandas(pandas.read_csv(file, keep_default_na=False, na_values=""))
+    assert_same(whole, found)
+    (named,) = visionkit.from_pandas(pandas.read_csv(file), classes)
+    assert_same(named, found)
 
 
 def test_tables_that_no_result_can_be_made_of(pandas: ModuleType) -> None:

@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -203,3 +205,31 @@ def test_photos_of_the_world(command_line: CommandLine, weights: Path, tmp_path:
         assert len((tmp_path / "out" / source.name).with_suffix(".txt").read_text().splitlines()) <= 4
     rows = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {Path(row["file_name"]).name for row in rows} == {source.name for source in sources}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_a_name_that_is_no_text_ends_no_run(weights: Path, tmp_path: Path) -> None:
+    names = ["caf\udce9.png", "na\u00efve.png"]
+    for name in names:
+        write_pictures(tmp_path / "a.png")  # OpenCV could not be told such a name
+        (tmp_path / "a.png").rename(tmp_path / name)
+    command = [sys.executable, "-m", "visionkit", "detect", *names, *flags(weights), "--format", "csv", "--out", "out"]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0].decode() for line in done.stdout.splitlines() if line[:1] != b" "] == [
+        "caf\\udce9.png", "na\u00efve.png"
+    ]  # fmt: skip
+
+
+def test_a_source_that_is_not_there_costs_no_run_and_help_says_so(
+    weights: Path, command_line: CommandLine, tmp_path: Path
+) -> None:
+    write_pictures(tmp_path / "a.png")
+    (tmp_path / "empty").mkdir()
+    for other in ("gone.png", "gone*.png", "empty"):
+        done = command_line("detect", "a.png", other, *flags(weights), folder=tmp_path)
+        assert (done.code, done.stdout) == (2, ""), other
+    said = " ".join(command_line("detect", "--help", COLUMNS="500").stdout.split())
+    assert "A source that is not there, a folder or glob without images, ends it before anything is looked at" in said
+    assert "missing from a list is named and skipped: exit code 3" in said

@@ -28,3 +28,18 @@ def test_what_nobody_can_read_any_more_changes_no_exit_code() -> None:
     buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, env=buffered)
     assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+
+
+@pytest.mark.parametrize(
+    ("streams", "said"),
+    [
+        ("utf-8:strict", b"na\xc3\xafve \\udce9"),
+        ("cp1252:strict", b"na\xefve \\udce9"),
+        ("utf-8:surrogateescape", b"na\xc3\xafve \xe9"),
+    ],
+)
+def test_any_name_can_be_printed(streams: str, said: bytes) -> None:
+    program = "from visionkit.cli.process import print_any_name; print_any_name(); print('na\\xefve \\udce9', end='')"
+    environment = {**os.environ, "PYTHONIOENCODING": streams}
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, b"")

@@ -39,6 +39,10 @@ def box(kind: bytes, content: bytes = b"", *, said: int | None = None) -> bytes:
         (b"#EXTM3U\nhttp://10.0.0.1/secret", None),
         (b"ffconcat version 1.0\nfile /etc/passwd", None),
         (b"GIF89a", None),
+        # G, the first letter of a GIF, is the sync byte of a transport stream: one more of them is no proof.
+        (b"GIF89a" + bytes(182) + (b"G" + bytes(187)) * 2, None),
+        ((b"G" + bytes(187)) * 2 + bytes(188), None),
+        ((bytes(4) + b"G" + bytes(187)) * 2 + bytes(192), None),
         (b"G", None),
         (b"", None),
     ],

@@ -1,6 +1,7 @@
 """Videos, cameras and streams, frame by frame."""
 
 import os
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -172,6 +173,13 @@ def test_a_name_that_begins_like_an_order_to_the_decoder(tmp_path, monkeypatch):
     assert len(list(read_video(Path("concat:a|b.mp4")))) == 10
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_a_name_that_the_decoder_cannot_be_told(tmp_path):
+    path = write_video(tmp_path / "clip.mp4").rename(tmp_path / "caf\udce9.mp4")
+    with pytest.raises(DataError, match=r"mp4 is not UTF-8, a video's must be; rename the file or its folder"):
+        next(read_video(path))
+
+
 def test_too_many_pixels(tmp_path, monkeypatch):
     path = write_video(tmp_path / "clip.mp4")
     monkeypatch.setattr(video_source, "MAX_PIXELS", 3_000)  # 64 x 48 = 3,072
@@ -254,6 +262,8 @@ def test_a_stream_has_time_limits(camera):
     assert camera.asked == ("rtsp://u:p@203.0.113.9:554/live", cv2.CAP_FFMPEG, limits)
     assert len(seen) == 5
     assert error.startswith("rtsp://example.org/live ceased after 5 frames")
+    assert not until_error(read_stream("rtsp://example.org/caf\udce9", name="odd"))[0]
+    assert "caf" not in camera.asked[0]  # such a name ends the process
     camera.left = 0
     with pytest.raises(DataError, match=r"rtsp://example.org/live cannot be opened as a stream \(no answer"):
         next(read_stream("rtsp://u:p@203.0.113.9:554/live", name="rtsp://example.org/live"))

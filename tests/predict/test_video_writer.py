@@ -1,5 +1,7 @@
 """Annotated videos: what is drawn is what plays, as fast and as large as the source."""
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -159,6 +161,15 @@ def test_where_no_video_can_be_written(folder, monkeypatch):
         "leave pictures out by --no-save"
     )
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_a_folder_whose_name_the_encoder_cannot_be_told(folder):
+    odd = folder / "caf\udce9"
+    odd.mkdir(parents=True)
+    with pytest.raises(VisionkitError, match="cannot be written as a video of 64x48 pixels"):
+        VideoFile(odd / "a.mp4", 25, (64, 48))
+    assert list(odd.iterdir()) == []
 
 
 def test_a_video_that_is_interrupted_before_its_first_frame_leaves_nothing(folder, monkeypatch):

@@ -77,7 +77,8 @@ class Detector:
             offline: never use the network for sources; so does `VISIONKIT_OFFLINE=1`.
 
         Raises:
-            UsageError, DataError: a source is missing, names no image or has no end, or an image cannot be read.
+            UsageError, DataError: an option is out of range or not for this model, a source is missing, names no image
+                or has no end, or an image cannot be read.
         """
 
         def refuse(_name: Path | str, error: DataError) -> None:
@@ -90,7 +91,7 @@ class Detector:
                 iou=iou,
                 max_det=max_det,
                 classes=classes,
-                tiling=chosen_tiling(tile, overlap, self.tiling),
+                tiling=_tiling_of(self, tile, overlap),
                 why=why,
                 reading=Reading(every, offline, allow_private_urls, live=False),
                 on_skip=refuse,
@@ -124,7 +125,7 @@ class Detector:
             iou=iou,
             max_det=max_det,
             classes=classes,
-            tiling=chosen_tiling(tile, overlap, self.tiling),
+            tiling=_tiling_of(self, tile, overlap),
             why=why,
             reading=Reading(every, offline, allow_private_urls),
             on_skip=on_skip or _warn,
@@ -172,6 +173,16 @@ def _detected(
     from visionkit.api.why import with_why  # noqa: PLC0415 - only where someone asks
 
     return with_why(pairs, backend, conf=conf, iou=iou, max_det=max_det, classes=classes, tiling=tiling)
+
+
+def _tiling_of(detector: Detector, tile: int | None, overlap: float | None) -> Tiling | None:
+    """How a detector is to see larger images; None: whole. Raises as `chosen_tiling`, or where a classifier is asked to
+    see them in tiles."""
+    tiling = chosen_tiling(tile, overlap, detector.tiling)
+    if tiling is not None and detector.task == "classify":
+        name = detector.backend.name
+        raise UsageError(f"{name} is a classifier, tiles are for detectors and segmenters; leave out --tile")
+    return tiling
 
 
 def _warn(_name: Path | str, error: DataError) -> None:
@@ -222,11 +233,11 @@ def detect(
         How many images and frames were read.
 
     Raises:
-        UsageError: an option is out of range; nothing was done then.
+        UsageError: an option is out of range or not for this model; nothing was done then.
     """
     written = chosen_formats([DEFAULT_FORMATS[detector.task]] if formats is None else formats, detector.task)
     images = read_images(sources, on_skip=on_skip, reading=Reading(every, offline, allow_private_urls))
-    tiling = chosen_tiling(tile, overlap, detector.tiling)
+    tiling = _tiling_of(detector, tile, overlap)
     pairs = _detected(
         detector.backend, images, conf=conf, iou=iou, max_det=max_det, classes=classes, tiling=tiling, why=why
     )

@@ -22,7 +22,7 @@ from visionkit.engine.device import use_threads
 from visionkit.engine.evaluate import EVALUATION_MAX_DET, EVALUATION_SCORE
 from visionkit.engine.events import Listener
 from visionkit.engine.torch_backend import TorchBackend
-from visionkit.errors import UsageError, VisionkitError
+from visionkit.errors import DataError, UsageError, VisionkitError
 from visionkit.exporting.certificate import Certificate, complaints_of
 from visionkit.exporting.int8 import write_int8
 from visionkit.exporting.onnx_file import about, check_exportable, check_packages, write_onnx
@@ -95,7 +95,8 @@ def export(
 
     Raises:
         UsageError: an option is off, a file is there already, a package is missing, or the model cannot be a graph.
-        CheckpointError, DataError: a file is missing or broken, or the model does not know each class of the data.
+        CheckpointError, DataError: a file is missing or broken, or the model does not know each class of the data, or
+            finds nothing to compare.
         VisionkitError: the graph does not say what the model says; it is kept under a name with `out-of-tolerance`. Or
             nothing can be written where it goes.
     """
@@ -187,7 +188,8 @@ def _parts(path: Path) -> list[Path]:
 
 
 def _certificate_path(path: Path) -> Path:
-    return path.with_name(f"{path.stem}.certificate.json")
+    """Where its certificate goes: both formats of one model may lie in a folder."""
+    return path.with_name(f"{path.stem}{'.openvino' if path.suffix == OPENVINO else ''}.certificate.json")
 
 
 def card_of(loaded: LoadedModel) -> dict[str, Any]:
@@ -234,7 +236,7 @@ def _certify(
         exact=True,
     )
     graph = open_graph(written, image_size=side, threads=threads, amp=False)
-    least = LEAST_SCORE if compared.real else _least_on_sample(model, compared, loaded.tiling)
+    least = _least_score(model, compared, loaded.tiling) if loaded.model.task == "detect" else LEAST_SCORE
     parity = parity_of(
         loaded.model.task,
         iou=card_of(loaded)["iou"],
@@ -281,12 +283,24 @@ def _certify(
     )
 
 
-def _least_on_sample(model: Backend, compared: Comparison, tiling: Tiling | None) -> float:
-    """Of pictures that it was not made for a model may be nowhere sure: from half of the best score on there is
-    something to compare."""
-    results = _results(model, compared.pictures(), tiling, score=0.0, max_det=1)
-    best = max((float(found.scores.max(initial=0.0)) for found in results if found.task == "detect"), default=1.0)
-    return min(LEAST_SCORE, best / 2)
+def _least_score(model: Backend, compared: Comparison, tiling: Tiling | None) -> float:
+    """From which score on detections are compared: of pictures that it was not made for a model may be nowhere sure,
+    and half of its best score is low enough for something to compare. It is asked until it is sure.
+
+    Raises:
+        DataError: it finds nothing at all.
+    """
+    best = 0.0
+    for found in _results(model, compared.pictures(), tiling, score=0.0, max_det=1):
+        best = max(best, float(found.scores.max(initial=0.0)))
+        if best >= 2 * LEAST_SCORE:
+            return LEAST_SCORE
+    if best == 0:
+        raise DataError(
+            f"the model finds nothing at any score in {compared.on}, its export is compared on what it finds; give "
+            "other pictures"
+        )
+    return best / 2
 
 
 def _results(

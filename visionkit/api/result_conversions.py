@@ -166,6 +166,11 @@ def from_pandas(table: Any, classes: ClassTable | None = None) -> list[Result]:
     if not len(table):
         return []
     if classes is None:
+        if table["name"].isna().any():
+            raise DataError(
+                "column name has missing values, which pandas takes classes called None or NA for; read the file by "
+                "pandas.read_csv(FILE, keep_default_na=False, na_values=''), or give classes"
+            )
         pairs = zip(table["category_id"], table["name"], strict=True)
         classes = ClassTable.of_categories({(int(category_id), str(name)) for category_id, name in pairs})
     return [_result_of_rows(rows, classes) for _, rows in table.groupby("image_id", sort=False)]

@@ -26,7 +26,14 @@ from visionkit.cli.finetune import finetune
 from visionkit.cli.info import info
 from visionkit.cli.layers import layers
 from visionkit.cli.models import models
-from visionkit.cli.process import leave, let_first_speak, silence_image_libraries, stop_process, tune_process
+from visionkit.cli.process import (
+    leave,
+    let_first_speak,
+    print_any_name,
+    silence_image_libraries,
+    stop_process,
+    tune_process,
+)
 from visionkit.cli.propose import propose
 from visionkit.cli.quick import quick_command
 from visionkit.cli.segment import segment
@@ -86,6 +93,7 @@ def main() -> None:
     """Run the command line; exits with 0, 1, 2, 3, 130 or 143 as README says."""
     tune_process()
     silence_image_libraries()
+    print_any_name()
     signal.signal(signal.SIGINT, stop_process)
     signal.signal(signal.SIGTERM, stop_process)
     try:

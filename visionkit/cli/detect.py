@@ -126,7 +126,8 @@ def detect(
     and whether it was kept, which box suppressed it at which IoU, or which limit it did not pass. Pictures show what
     was suppressed in thin lines; with --json, and in detections.jsonl, each Result has the key "why".
 
-    What is missing, broken or cut off is named and skipped: exit code 3, or 2 where nothing could be read.
+    A source that is not there, a folder or glob without images, ends it before anything is looked at: exit code 2. What
+    is broken, cut off or missing from a list is named and skipped: exit code 3, or 2 where nothing could be read.
 
     Example: [bold]visionkit detect photos/*.jpg --weights runs/finetune/my-data-1/best.safetensors[/bold]
 
@@ -152,7 +153,7 @@ def detect(
     folders: list[Path] = []
     skipped: list[Path | str] = []
     seen: Counter[str] = Counter()
-    legends: list[str] = []
+    legends: dict[str, None] = {}  # each once, in order
 
     def show(result: Result) -> None:
         seen["images"] += 1
@@ -164,7 +165,7 @@ def detect(
                 from visionkit.predict.why_tables import why_legend, why_table
 
                 typer.echo(why_table(result.why))
-                legends.append(why_legend(result.why))
+                legends[why_legend(result.why)] = None
 
     def skip(name: Path | str, error: DataError) -> None:
         skipped.append(name)
@@ -206,7 +207,7 @@ def detect(
                 on_skip=skip,
             )
     finally:  # also where the process is told to stop: what was written stays
-        for words in filter(None, dict.fromkeys(legends)):
+        for words in filter(None, legends):
             say(words)
         for folder in folders:
             say(f"{listed([*(_pictures(seen) if save else []), *files])}: {folder}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import io
 import os
 import re
 import signal
@@ -51,6 +52,13 @@ def silence_image_libraries() -> None:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # read when cv2 is imported; spawned workers inherit it
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read when a video is opened
     warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def print_any_name() -> None:
+    """Let stdout escape what its encoding has no letters for, as stderr does, instead of ending the run: file names
+    need not be text, and code page 1252 of Windows has few letters. What Python writes byte by byte, stays so."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def leave(code: str | int | None) -> NoReturn:

@@ -28,6 +28,7 @@ _STARTS = {
     b"FLV\x01": "FLV",
     b"OggS": "Ogg",
 }
+_SYNC = b"\x47"
 _TS_PACKET = 188
 _M2TS_PACKET = 192
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
@@ -52,6 +53,8 @@ def container_of(start: bytes) -> str | None:
         return None if start[4:8] == b"ftyp" and start[8:12] in _PICTURE_BRANDS else "MP4"
     if start[:4] == b"RIFF":  # also of WebP pictures and of sound
         return "AVI" if start[8:12] == b"AVI " else None
+    if start.startswith(b"GIF8"):  # whose G is the sync byte of a transport stream
+        return None
     if _is_transport_stream(start):
         return "MPEG"
     return next((kind for first, kind in _STARTS.items() if start.startswith(first)), None)
@@ -60,7 +63,7 @@ def container_of(start: bytes) -> str | None:
 def _is_transport_stream(start: bytes) -> bool:
     """Whether a sync byte begins each of the first packets; in AVCHD's form each has a time stamp before it."""
     return any(
-        len(start) > 2 * packet and all(start[first + i * packet] == 0x47 for i in range(2))
+        start[first : first + 2 * packet + 1 : packet] == _SYNC * 3
         for first, packet in ((0, _TS_PACKET), (4, _M2TS_PACKET))
     )
 

@@ -91,11 +91,13 @@ def read_video(path: Path, *, name: str = "", every: int = 1) -> Pictures:
         every: of the frames every n-th, from the first on; the others are passed over.
 
     Raises:
-        DataError: not a regular file, not a video of `KINDS`, none that can be decoded, frames of more than MAX_PIXELS
-            pixels. And after the last frame that can be had: the file is cut off, or frames in it cannot be decoded.
+        DataError: not a regular file, not a video of `KINDS`, of a path that is not UTF-8, none that can be decoded,
+            frames of more than MAX_PIXELS pixels. And after the last frame that can be had: the file is cut off, or
+            frames in it cannot be decoded.
     """
     name = name or str(path)
     container, cut = _checked_file(path, name)
+    _check_name(path, name)
     # An absolute path, because FFmpeg takes `concat:a|b` for an order.
     with _capture(os.path.abspath(path), cv2.CAP_FFMPEG) as capture:
         if not capture.isOpened():
@@ -155,6 +157,13 @@ def _checked_file(path: Path, name: str) -> tuple[str, bool]:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else "not a file name"
         raise DataError(f"{name} cannot be read ({reason}); check the path and its permissions") from error
+
+
+def _check_name(path: Path, name: str) -> None:
+    try:
+        os.path.abspath(path).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"the path of {name} is not UTF-8, a video's must be; rename the file or its folder") from error
 
 
 def _check_size(capture: cv2.VideoCapture, name: str) -> None:
@@ -222,8 +231,9 @@ def _capture(
             if isinstance(source, int):
                 capture.open(source, backend)
             else:
+                source.encode()  # what is not UTF-8 makes OpenCV 5 crash
                 capture.open(source, backend, parameters)
-        except (cv2.error, UnicodeError):  # UnicodeError: a file name that is not UTF-8
+        except (cv2.error, UnicodeError):
             capture.release()
         yield capture
     finally:

@@ -66,9 +66,10 @@ class VideoFile:
         write_new(path, b"")
         self._writer = cv2.VideoWriter()
         try:
-            fourcc = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer.open(str(path.absolute()), cv2.CAP_FFMPEG, fourcc, self.fps, size)
-        except (cv2.error, UnicodeError):  # UnicodeError: a name that is not UTF-8
+            name, fourcc = str(path.absolute()), cv2.VideoWriter.fourcc(*"mp4v")
+            name.encode()  # what is not UTF-8 makes OpenCV 5 crash
+            self._writer.open(name, cv2.CAP_FFMPEG, fourcc, self.fps, size)
+        except (cv2.error, UnicodeError):
             self._writer.release()
         except BaseException:  # told to stop before there is a frame
             self._writer.release()
