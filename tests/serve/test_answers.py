@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from model_server import BLUE, RED, BlockFinder, Client, blocks, png, serving
+from model_server import BLUE, BOUNDARY, RED, BlockFinder, Client, blocks, form, png, serving
 from pictures import encoded, exif, noise
 from PIL import Image
 
@@ -76,6 +76,13 @@ def test_options_are_those_of_detect(client: Client, options: dict[str, Any], na
         as_json["classes"] = [name.strip() for name in options["classes"].split(",")]
     said = {"image": base64.b64encode(FILE).decode(), "name": "photo.png", **as_json}
     assert [item["name"] for item in client.post(said).json["items"]] == names
+
+
+def test_a_form_names_classes_one_a_field_too(client: Client) -> None:
+    one = form({"image": ("photo.png", FILE), "conf": 0.05, "classes": "shadow"})
+    body = one.removesuffix(f"--{BOUNDARY}--\r\n".encode()) + form({"classes": "blue block"})
+    answer = client.ask("POST", "/v1/detect", body, Content_Type=f"multipart/form-data; boundary={BOUNDARY}")
+    assert [item["name"] for item in answer.json["items"]] == ["blue block", "shadow"]
 
 
 def test_a_picture_is_turned_upright_as_everywhere(client: Client) -> None:

@@ -1,7 +1,9 @@
 """Pictures of many askers through one model: together, never mixed up, and refused rather than piled up."""
 
 import ctypes
+import math
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,10 +16,11 @@ import pytest
 
 pytest.importorskip("uvicorn")
 
-from model_server import BLUE, GREEN, RED, SIDE, BlockFinder, blocks, png, serving
+from model_server import BLUE, BOUNDARY, GREEN, RED, SIDE, BlockFinder, blocks, form, png, serving
 
 from visionkit.errors import DataError, UsageError
 from visionkit.predict.tiling import Tiling
+from visionkit.serve import batching as batching_module
 from visionkit.serve import memory
 from visionkit.serve.batching import Asked, Batcher, _Room, warm_up
 from visionkit.serve.limits import Limits
@@ -107,11 +110,28 @@ def test_a_large_picture_is_looked_at_in_tiles() -> None:
     large = png(blocks(((72, 16, 88, 40), RED), side=2 * SIDE))
     with batching(backend, Tiling(SIDE, 0.0)) as batcher:
         result = batcher.submit(large, "large", 4 * PIXELS, Asked()).result(10)
-        # 128 px are two tiles of 64 each way, and the whole is looked at too.
-        assert backend.batches == [1] * 5
+        # 128 px are two tiles of 64 each way, together, and then the whole.
+        assert backend.batches == [4, 1]
         assert result.boxes.tolist() == [[72, 16, 88, 40]]
         batcher.submit(FILE, "small", PIXELS, Asked()).result(10)
-        assert len(backend.batches) == 6
+        assert len(backend.batches) == 3
+
+
+def test_pictures_in_tiles_are_answered_one_after_another() -> None:
+    backend = BlockFinder()
+    large = png(blocks(((72, 16, 88, 40), RED), side=2 * SIDE))
+    with batching(backend, Tiling(SIDE, 0.0), gather_seconds=0.5) as batcher:
+        busy(batcher, backend)
+        batches_at: list[int] = []
+        answers = [batcher.submit(file, "p", 4 * PIXELS, Asked()) for file in (large, FILE, large, FILE, large)]
+        for answer in answers:
+            answer.add_done_callback(lambda _: batches_at.append(len(backend.batches)))
+        until(lambda: batcher._decoded.qsize() == 5)
+        backend.gate.set()
+        assert [len(answer.result(10)) for answer in answers] == [1] * 5
+    # After the first picture of all, the four tiles and the whole of each large one; the small ones are together.
+    assert backend.batches == [1, 4, 1, 2, 4, 1, 4, 1]
+    assert batches_at == [3, 4, 4, 6, 8]
 
 
 def test_a_bad_picture_spoils_nobody_else() -> None:
@@ -172,6 +192,65 @@ def test_who_gave_up_is_not_looked_at() -> None:
     assert batcher.counts["under_way"] == 0
 
 
+def test_who_gave_up_after_decoding_is_not_looked_at_either() -> None:
+    backend = BlockFinder()
+    with batching(backend, gather_seconds=0.5) as batcher:
+        first = busy(batcher, backend)
+        answers = [batcher.submit(FILE, "p", PIXELS, Asked()) for _ in range(3)]
+        until(lambda: batcher._decoded.qsize() == 3)
+        assert answers[1].cancel()
+        assert not first.cancel()  # it has begun
+        backend.gate.set()
+        assert [len(answer.result(10)) for answer in (first, answers[0], answers[2])] == [1] * 3
+    assert sum(backend.batches) == 3
+    assert batcher.counts["under_way"] == 0
+    assert batcher._room._taken == 0
+
+
+def test_who_gave_up_while_it_was_decoded_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = batching_module.decode_image
+    begun, gate = threading.Event(), threading.Event()
+
+    def slowly(data: bytes, name: str) -> Any:
+        begun.set()
+        gate.wait()
+        return decode(data, name)
+
+    monkeypatch.setattr(batching_module, "decode_image", slowly)
+    backend = BlockFinder()
+    with batching(backend) as batcher:
+        for file in (FILE, FILE[:-9]):
+            begun.clear()
+            gate.clear()
+            answer = batcher.submit(file, "p", PIXELS, Asked())
+            assert begun.wait(10)
+            gave_up = answer.cancel()
+            gate.set()
+            assert gave_up
+        assert len(batcher.submit(FILE, "p", PIXELS, Asked()).result(10)) == 1
+    assert backend.batches == [1]
+    assert batcher._room._taken == 0
+
+
+def test_who_hung_up_is_not_looked_at() -> None:
+    backend = BlockFinder()
+    with serving(backend, batch=1) as client, ThreadPoolExecutor(1) as asker:
+        backend.gate.clear()
+        answer = asker.submit(client.upload, FILE)
+        assert backend.reached.wait(10)
+        body = form({"image": ("photo.png", FILE)})
+        head = f"POST /v1/detect HTTP/1.1\r\nHost: here\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
+        with socket.create_connection((client.host, client.port), timeout=10) as connection:
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            until(lambda: client.get("/healthz").json["under_way"] == 2)
+        try:
+            until(lambda: client.get("/healthz").json["under_way"] == 1)
+        finally:
+            backend.gate.set()
+        assert answer.result(10).status == 200
+    assert backend.batches == [1]
+
+
 def test_the_end_answers_all_that_were_taken() -> None:
     backend = BlockFinder(wait=0.01)
     batcher = Batcher(backend, Limits(batch=2))
@@ -204,9 +283,11 @@ def test_a_model_is_warmed_up() -> None:
     assert backend.batches == [1]
 
 
-def test_limits_are_above_nothing() -> None:
-    with pytest.raises(UsageError, match=r"^queue of a server must be above 0, got 0; choose a larger value$"):
-        Limits(queue=0)
+@pytest.mark.parametrize("value", [0, math.nan])
+def test_limits_are_above_nothing(value: float) -> None:
+    words = f"^answer_seconds of a server must be above 0, got {value}; choose a larger value$"
+    with pytest.raises(UsageError, match=words):
+        Limits(answer_seconds=value)
 
 
 def test_a_queue_that_is_full_is_503_over_http() -> None:

@@ -125,6 +125,20 @@ def test_what_can_be_refused_without_a_model_is_refused_at_once(tmp_path: Path) 
     )
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "most"),
+    [
+        ("--max-pixels", "500", "100"),  # no reader takes more
+        ("--max-pixels", "inf", "100"),
+        ("--max-upload", "inf", "1,000,000"),
+        ("--upload-timeout", "inf", "1,000,000"),
+        ("--answer-timeout", "1e+308", "1,000,000"),
+    ],
+)
+def test_numbers_without_bounds_are_refused(option: str, value: str, most: str) -> None:
+    assert refused(option, value) == f"error: {option} must be at most {most}, got {value}; choose a smaller value"
+
+
 def test_without_the_extra_a_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     real = server.find_spec
     monkeypatch.setattr(server, "find_spec", lambda name: None if name in ("fastapi", "uvicorn") else real(name))

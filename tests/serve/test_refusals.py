@@ -4,6 +4,7 @@ import base64
 import struct
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ NAMES = "classes are chosen by the model's names; choose from red block, blue bl
 OPTIONS = "the options are conf, iou, max_det, classes"
 AS_CURL = "as curl does with -F image=@photo.jpg"
 KIND = f"multipart/form-data; boundary={BOUNDARY}"
+END = f"--{BOUNDARY}--\r\n".encode()
 FORMATS = "JPEG, PNG, WebP, BMP, TIFF, GIF"
 
 
@@ -79,6 +81,13 @@ def test_broken_and_large_pictures(client: Client, file: bytes, status: int, wor
 def test_options_out_of_range(client: Client, options: dict[str, Any], words: str) -> None:
     answer = client.upload(FILE, **options)
     assert (answer.status, answer.error) == (422, f"bad_option: {words}")
+
+
+def test_an_option_that_comes_twice(client: Client) -> None:
+    body = form({"image": ("photo.png", FILE), "conf": 0.5}).removesuffix(END) + form({"conf": 0.1})
+    answer = client.ask("POST", "/v1/detect", body, Content_Type=KIND)
+    words = "bad_option: 'conf' comes more than once, only classes may; leave all but one out"
+    assert (answer.status, answer.error) == (422, words)
 
 
 @pytest.mark.parametrize(
@@ -163,11 +172,20 @@ def test_a_model_that_fails_tells_the_operator_and_not_the_client() -> None:
         assert client.upload(FILE).status == 200  # it goes on
 
 
-def test_a_picture_that_waits_too_long() -> None:
+def test_pictures_that_take_too_long_and_those_behind_them() -> None:
     backend = BlockFinder()
-    with serving(backend, answer_seconds=0.05) as client:
+    with serving(backend, answer_seconds=0.5, batch=1) as client, ThreadPoolExecutor(1) as asker:
         backend.gate.clear()
-        answer = client.upload(FILE)
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
-        assert answer.error == "busy: the picture had no answer within 0.05 seconds, which is all it waits; come again"
+        large = asker.submit(client.upload, FILE)
+        assert backend.reached.wait(10)
+        behind, answer = client.upload(FILE), large.result(10)
         backend.gate.set()
+        assert (behind.status, behind.headers["Retry-After"]) == (503, "5")
+        assert behind.error == "busy: the picture had no answer within 0.5 seconds, which is all it waits; come again"
+        assert (answer.status, answer.headers["Retry-After"]) == (503, None)
+        assert answer.error == (
+            "out_of_time: the picture was still looked at after 0.5 seconds, which is all it gets, waiting included; "
+            "scale it down, come again when fewer ask, or raise the server's --answer-timeout"
+        )
+        assert client.upload(FILE).status == 200
+    assert backend.batches == [1, 1]  # nobody waited for the one behind

@@ -26,6 +26,9 @@ from visionkit.cli.options import (
 from visionkit.cli.progress import say
 from visionkit.errors import UsageError
 
+LARGEST = 1_000_000
+"""Of megabytes, seconds or pictures: nobody needs so many, and what is larger by far fits no integer."""
+
 
 def serve(
     weights: Annotated[str, typer.Option(help=USED_WEIGHTS_HELP)] = "default",
@@ -42,6 +45,7 @@ def serve(
     max_upload: Annotated[float, typer.Option(min=0.001, help="Largest request, in megabytes.")] = 20,
     max_pixels: Annotated[float, typer.Option(min=0.001, help="Largest picture, in millions of pixels.")] = 50,
     upload_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may take to arrive.")] = 30,
+    answer_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that it may then take to be answered.")] = 60,
     sample: Annotated[Path | None, typer.Option(help="Picture that the page offers to try.")] = None,
     offline: Offline = False,
     json_: Json = False,
@@ -76,6 +80,7 @@ def serve(
 
     # What can be refused without a model is refused before one is loaded.
     check_installed()
+    from visionkit.imaging.header import MAX_PIXELS
     from visionkit.predict.tiling import chosen_tiling
     from visionkit.serve.app import Served, make_app
     from visionkit.serve.batching import warm_up
@@ -83,6 +88,11 @@ def serve(
     from visionkit.serve.sample import own_sample, sample_for
 
     chosen_tiling(tile, overlap)
+    _check_most("--max-pixels", max_pixels, MAX_PIXELS // 1_000_000)
+    _check_most("--max-upload", max_upload)
+    _check_most("--upload-timeout", upload_timeout)
+    _check_most("--answer-timeout", answer_timeout)
+    _check_most("--batch", batch)
     pixels = round(max_pixels * 1e6)
     upload_bytes = round(max_upload * 1e6)
     limits = Limits(
@@ -93,6 +103,7 @@ def serve(
         queue=queue,
         batch=batch,
         upload_seconds=upload_timeout,
+        answer_seconds=answer_timeout,
     )
     own = None if sample is None else own_sample(sample)
     with listen(host, port) as listening:
@@ -123,6 +134,12 @@ def serve(
             typer.echo(json.dumps({"url": url, "model": served.backend.name, "task": served.task}))
         grace = limits.upload_seconds + limits.answer_seconds
         server_of(app, grace_seconds=grace, debug=debug).run(sockets=[listening])
+
+
+def _check_most(option: str, value: float, most: int = LARGEST) -> None:
+    """Raises UsageError where a value is larger, infinite or no number."""
+    if not value <= most:
+        raise UsageError(f"{option} must be at most {most:,}, got {value:g}; choose a smaller value")
 
 
 def _options(values: Mapping[str, float | None], amp: bool | None) -> tuple[str, ...]:

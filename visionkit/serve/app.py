@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from visionkit.errors import DataError, UsageError
@@ -122,7 +123,7 @@ def make_app(
     async def detect(request: Request) -> Response:
         question = await read_question(request, limits)
         _check_asked(served.backend, question.asked)
-        result = await _answer(batcher.submit(*question), limits)
+        result = await _answer(batcher.submit(*question), request, limits)
         # Masks of a large picture are long: others are answered meanwhile.
         line = await asyncio.to_thread(json_line, result)
         return Response(line, media_type="application/json", headers=NOSNIFF)
@@ -172,19 +173,44 @@ def _check_asked(backend: Backend, asked: Asked) -> None:
         raise RefusedError("bad_option", str(error)) from None
 
 
-async def _answer(answer: Future[Result], limits: Limits) -> Result:
-    """The result, or a RefusedError where the picture is broken or has waited too long."""
+async def _answer(answer: Future[Result], request: Request, limits: Limits) -> Result:
+    """The result. Whoever does not wait for it any more is not looked at, unless that has begun.
+
+    Raises:
+        RefusedError: the picture is broken, or not answered in time.
+        ClientDisconnect: nobody is left to be told.
+    """
+    result, leaving = asyncio.wrap_future(answer), asyncio.create_task(_left(request))
     try:
-        async with asyncio.timeout(limits.answer_seconds):
-            return await asyncio.wrap_future(answer)
-    except TimeoutError:
-        raise RefusedError(
-            "busy",
-            f"the picture had no answer within {limits.answer_seconds:g} seconds, which is all it waits; come again",
-            retry_after=5,
-        ) from None
+        await asyncio.wait((result, leaving), timeout=limits.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
+        if result.done():
+            return result.result()
+        if leaving.done():
+            raise ClientDisconnect
+        raise _late(limits.answer_seconds, waited=answer.cancel())
     except DataError as error:
         raise RefusedError("bad_image", str(error)) from None
+    finally:
+        leaving.cancel()
+        result.cancel()
+
+
+async def _left(request: Request) -> None:
+    """Returns when the client, whose request has been read, has hung up."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _late(seconds: float, *, waited: bool) -> RefusedError:
+    """What a picture is told that `waited` all its time, or else was still looked at."""
+    if waited:
+        words = f"the picture had no answer within {seconds:g} seconds, which is all it waits; come again"
+        return RefusedError("busy", words, retry_after=5)
+    return RefusedError(
+        "out_of_time",
+        f"the picture was still looked at after {seconds:g} seconds, which is all it gets, waiting included; "
+        "scale it down, come again when fewer ask, or raise the server's --answer-timeout",
+    )
 
 
 async def _nothing_there(_request: Request, error: Exception) -> Response:

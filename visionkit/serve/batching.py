@@ -4,7 +4,7 @@ once."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
@@ -38,7 +38,7 @@ class Asked(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Picture:
-    """A picture on its way; `room` are the pixels that it takes of all that may be decoded."""
+    """A picture on its way. Its answer runs while the model looks at it, and can be cancelled until then."""
 
     data: bytes
     name: str
@@ -46,7 +46,6 @@ class _Picture:
     asked: Asked
     answer: Future[Result]
     image: LoadedImage | None = None
-    room: int = 0
 
 
 class Batcher:
@@ -54,7 +53,7 @@ class Batcher:
 
     One thread decodes while the other runs the model. A picture that is alone is not kept waiting; where more are on
     their way, the model waits for them a little. If a batch fails, its pictures are tried one by one: nobody gets an
-    error for another's picture.
+    error for another's picture. Whose answer is cancelled before the model looks at it, is left out.
 
     Args:
         tiling: how larger pictures are cut; None sees each whole.
@@ -100,7 +99,8 @@ class Batcher:
         return {"under_way": self._under_way, "answered": self._answered, "batches": self._batches}
 
     def submit(self, data: bytes, name: str, pixels: int, asked: Asked) -> Future[Result]:
-        """The answer to come for a picture. It holds what `decode_image` or the model raises, if they do.
+        """The answer to come for a picture. It holds what `decode_image` or the model raises, if they do; it runs while
+        the model looks at the picture, and until then whoever no longer wants it may cancel it.
 
         Args:
             data: a whole image file.
@@ -131,40 +131,44 @@ class Batcher:
         return min(LONGEST_RETRY, math.ceil(self._waiting.qsize() * self._seconds_a_picture / 2) or 1)
 
     def _done(self, picture: _Picture) -> None:
-        picture.data, picture.image = b"", None
-        self._room.give(picture.room)
+        picture.data = b""
         with self._lock:
             self._under_way -= 1
             self._answered += not picture.answer.cancelled()
 
     def _decode_all(self) -> None:
         while (picture := self._waiting.get()) is not None:
-            if picture.answer.set_running_or_notify_cancel():
+            self._room.take(picture.pixels)
+            if not picture.answer.cancelled():
                 self._decode(picture)
+            if picture.image is None:
+                self._room.give(picture.pixels)
+            else:
+                self._decoded.put(picture)
         self._decoded.put(None)
 
     def _decode(self, picture: _Picture) -> None:
-        self._room.take(picture.pixels)
-        picture.room = picture.pixels
         start = perf_counter()
         try:
             pixels = decode_image(picture.data, picture.name)
         except Exception as error:
-            picture.answer.set_exception(error)
+            if picture.answer.set_running_or_notify_cancel():
+                picture.answer.set_exception(error)
             return
         picture.image = LoadedImage(picture.name, pixels, (perf_counter() - start) * 1000)
-        self._decoded.put(picture)
 
     def _look_at_all(self) -> None:
         while (first := self._decoded.get()) is not None:
-            groups: dict[Asked, list[_Picture]] = {}
-            for picture in self._gathered(first):
-                groups.setdefault(picture.asked, []).append(picture)
-            for group in groups.values():
-                start = perf_counter()
-                self._look_at(group)
-                each = (perf_counter() - start) / len(group)
-                self._seconds_a_picture += 0.1 * (each - self._seconds_a_picture)
+            for group in self._groups(self._gathered(first)):
+                wanted = [picture for picture in group if picture.answer.set_running_or_notify_cancel()]
+                if wanted:
+                    start = perf_counter()
+                    self._look_at(wanted)
+                    each = (perf_counter() - start) / len(wanted)
+                    self._seconds_a_picture += 0.1 * (each - self._seconds_a_picture)
+                for picture in group:
+                    picture.image = None
+                    self._room.give(picture.pixels)
 
     def _gathered(self, first: _Picture) -> list[_Picture]:
         """The first, and others that are ready or will be within moments."""
@@ -180,22 +184,32 @@ class Batcher:
             pictures.append(picture)
         return pictures
 
+    def _groups(self, pictures: Sequence[_Picture]) -> list[list[_Picture]]:
+        """Those that want the same; one that is cut is alone, as it takes as long as many."""
+        groups: dict[Asked | _Picture, list[_Picture]] = {}
+        for picture in pictures:
+            groups.setdefault(picture if self._is_cut(picture) else picture.asked, []).append(picture)
+        return list(groups.values())
+
+    def _is_cut(self, picture: _Picture) -> bool:
+        assert picture.image is not None
+        return self._tiling is not None and self._tiling.grid(*picture.image.pixels.shape[:2]) is not None
+
     def _look_at(self, pictures: Sequence[_Picture]) -> None:
-        """Answer pictures that want the same."""
-        asked = pictures[0].asked
+        """Answer pictures that want the same, each as soon as it can be."""
+        self._batches += 1
         images = [picture.image for picture in pictures if picture.image is not None]
         try:
-            results = ask(self._backend, images, asked, self._tiling)
+            results = ask(self._backend, images, pictures[0].asked, self._tiling, batch=self._limits.batch)
+            for picture, result in zip(pictures, results, strict=True):
+                picture.answer.set_result(result)
         except Exception as error:
             if len(pictures) == 1:
                 pictures[0].answer.set_exception(error)
                 return
             for picture in pictures:
-                self._look_at([picture])
-            return
-        self._batches += 1
-        for picture, result in zip(pictures, results, strict=True):
-            picture.answer.set_result(result)
+                if not picture.answer.done():
+                    self._look_at([picture])
 
 
 class _Room:
@@ -218,8 +232,11 @@ class _Room:
             self._changed.notify_all()
 
 
-def ask(backend: Backend, images: Sequence[LoadedImage], asked: Asked, tiling: Tiling | None = None) -> list[Result]:
-    """The results of pictures that are looked at together. Raises UsageError as `detect_loaded`."""
+def ask(
+    backend: Backend, images: Sequence[LoadedImage], asked: Asked, tiling: Tiling | None = None, *, batch: int = 1
+) -> Iterator[Result]:
+    """The results of pictures, or of tiles, so many of which are looked at together. Raises UsageError at the call, as
+    `detect_loaded`."""
     pairs = detect_loaded(
         backend,
         images,
@@ -227,13 +244,13 @@ def ask(backend: Backend, images: Sequence[LoadedImage], asked: Asked, tiling: T
         iou=asked.iou,
         max_det=asked.max_det,
         classes=asked.classes,
-        batch=max(1, len(images)),
+        batch=batch,
         tiling=tiling,
     )
-    return [result for _, result in pairs]
+    return (result for _, result in pairs)
 
 
 def warm_up(backend: Backend) -> None:
     """Let the model look at nothing once: the first picture of all is slow, and a model that fails does so here."""
     grey = np.full((backend.image_size, backend.image_size, 3), PADDING_GREY, np.uint8)
-    ask(backend, [LoadedImage("", grey)], Asked())
+    next(ask(backend, [LoadedImage("", grey)], Asked()))

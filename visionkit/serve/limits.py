@@ -23,7 +23,7 @@ class Limits:
         batch: most pictures that the model is handed at once.
         gather_seconds: how long the model waits for pictures that are on their way to it.
         upload_seconds: how long a request may take to arrive.
-        answer_seconds: how long an arrived picture may wait for its answer.
+        answer_seconds: how long an arrived picture may take to be answered, waiting included.
 
     Raises:
         UsageError: one of them is not above 0.
@@ -42,7 +42,7 @@ class Limits:
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
-            if value <= 0:
+            if not value > 0:
                 raise UsageError(f"{each.name} of a server must be above 0, got {value}; choose a larger value")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -24,7 +24,7 @@ from visionkit.serve.refusals import RefusedError
 MOST_DETECTIONS = 1000
 LONGEST_NAME = 200
 LONGEST_SHOWN = 40
-FORM_FIELDS = 8
+FORM_FIELDS = 100
 
 
 def _split(names: Any) -> Any:
@@ -43,7 +43,7 @@ class Options(BaseModel):
     )
     max_det: int = Field(300, ge=1, le=MOST_DETECTIONS, description="Most detections.")
     classes: Annotated[tuple[str, ...] | None, BeforeValidator(_split)] = Field(
-        None, description="Names to look for, in a form separated by commas; null: all."
+        None, description="Names to look for, in a form separated by commas or one a field; null: all."
     )
 
 
@@ -110,15 +110,27 @@ async def _read_form(request: Request) -> tuple[bytes, str, dict[str, str]]:
             f"the form cannot be read ({_one_line(reason)}); send one as curl does with -F image=@photo.jpg",
         ) from None
     try:
-        files = [value for value in form.values() if isinstance(value, UploadFile)]
+        files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         if not files:
             raise RefusedError(
                 "bad_request", "the form has no file, one is needed; send it as curl does with -F image=@photo.jpg"
             )
-        fields = {key: value for key, value in form.items() if isinstance(value, str)}
+        fields = _by_name((key, value) for key, value in form.multi_items() if isinstance(value, str))
         return await files[0].read(), files[0].filename or "", fields
     finally:
         await form.close()
+
+
+def _by_name(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The fields of a form; `classes` may come several times, and names all of them."""
+    said: dict[str, str] = {}
+    for key, value in fields:
+        if key in said and key != "classes":
+            raise RefusedError(
+                "bad_option", f"{_shown(key)!r} comes more than once, only classes may; leave all but one out"
+            )
+        said[key] = f"{said[key]},{value}" if key in said else value
+    return said
 
 
 def _of_json(body: bytes, limits: Limits) -> Question:

@@ -19,6 +19,7 @@ Code = Literal[
     "too_many_pixels",
     "too_slow",
     "busy",
+    "out_of_time",
     "internal",
 ]
 """Names of refusals, part of the API: programs decide by them."""
@@ -35,6 +36,7 @@ CODES: dict[Code, tuple[int, str]] = {
     "bad_option": (422, "An option is unknown or out of range, or the model does not know a class."),
     "internal": (500, "The server failed; its terminal says why."),
     "busy": (503, "Too many pictures wait; Retry-After says after how many seconds to come again."),
+    "out_of_time": (503, "The picture was still looked at when its time was over; a smaller one is done sooner."),
 }
 """Of each code its HTTP status and what it means."""
 
