@@ -47,7 +47,7 @@ def test_every_command_shows_an_example_in_its_help(command: str, command_line: 
     finished = command_line(command, "--help")
     assert finished.code == 0
     assert f"Example: visionkit {command} " in finished.stdout
-    for option in ("--json", "--debug"):
+    for option in ("--json", "--debug", "--offline"):
         assert option in finished.stdout
 
 

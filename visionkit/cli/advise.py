@@ -24,7 +24,7 @@ from visionkit.cli.progress import say, training_progress
 
 
 def advise(
-    data: Annotated[str | None, typer.Option(help="Dataset folder, or 'sample', 'sample-b'.")] = None,
+    data: Annotated[str | None, typer.Option(help="Dataset folder, its YAML file, or 'sample', 'sample-b'.")] = None,
     weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP)] = None,
     model: Annotated[str | None, typer.Option(help="Architecture: a name that visionkit models lists.")] = None,
     backbone: Annotated[str | None, typer.Option(help=BACKBONE_HELP)] = None,

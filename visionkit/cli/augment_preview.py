@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from visionkit.cli.left_out import LeftOut
-from visionkit.cli.options import AUGMENT_HELP, Debug, ImageSize, Json, SkipBad
+from visionkit.cli.options import AUGMENT_HELP, Debug, ImageSize, Json, Offline, SkipBad
 from visionkit.cli.progress import say
 from visionkit.counted import counted
 from visionkit.errors import UsageError
 
 
 def augment_preview(
-    data: Annotated[str | None, typer.Argument(help="Dataset folder, or 'sample', 'sample-b'.")] = None,
+    data: Annotated[str | None, typer.Argument(help="Dataset folder, its YAML file, or 'sample', 'sample-b'.")] = None,
     data_: Annotated[str | None, typer.Option("--data", help="The same, as an option.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Whose training is shown, such as fcn8s; by default one that such data are for.")
@@ -29,6 +29,7 @@ def augment_preview(
     seed: Annotated[int, typer.Option(help="Seed of order and augmentation, as finetune takes it.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The picture; a new one under runs/augment-preview.")] = None,
     skip_bad: SkipBad = False,
+    offline: Offline = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:

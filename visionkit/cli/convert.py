@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visionkit.cli.left_out import LeftOut
-from visionkit.cli.options import Debug, Json, SkipBad
+from visionkit.cli.options import Debug, Json, Offline, SkipBad
 from visionkit.cli.progress import say
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def convert(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The new folder.")],
     to: Annotated[str, typer.Option(help="coco, yolo, voc, labelme or cvat.")] = "coco",
     skip_bad: SkipBad = False,
+    offline: Offline = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     weights: Annotated[str | None, typer.Option(help=USED_WEIGHTS_HELP)] = None,
-    data: Annotated[str | None, typer.Option(help="Dataset folder, or 'sample', 'sample-b'.")] = None,
+    data: Annotated[str | None, typer.Option(help="Dataset folder, its YAML file, or 'sample', 'sample-b'.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; val.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="COCO results file; with --annotations.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="COCO ground truth file.")] = None,
@@ -106,7 +106,7 @@ def evaluate(
 
     Example: [bold]visionkit evaluate --weights runs/finetune/my-data-1/best.safetensors --data my-data[/bold]
 
-    Example: [bold]visionkit evaluate --data my-data --why IMG_0042.jpg --pictures why[/bold]
+    Example: [bold]visionkit evaluate --weights best.safetensors --data my-data --why IMG_0042.jpg --pictures why[/bold]
     """
     if weights is None and predictions is None and data is not None:
         weights = "default"

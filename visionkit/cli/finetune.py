@@ -39,7 +39,8 @@ def finetune(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Dataset folder, or 'sample', 'sample-b'.", show_default="the dataset in this folder, or else sample"
+            help="Dataset folder, its YAML file, or 'sample', 'sample-b'.",
+            show_default="the dataset in this folder, or else sample",
         ),
     ] = None,
     model: Annotated[
@@ -157,7 +158,9 @@ def finetune(
     tensorboard: Annotated[
         bool | None, typer.Option(help="Write curves for TensorBoard too.", show_default="no-tensorboard")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", show_default="auto")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:N, several as cuda:0,1, or mps.", show_default="auto")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
     workers: Annotated[
         int | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visionkit.cli.options import Debug, Json
+from visionkit.cli.options import Debug, Json, Offline
 
 if TYPE_CHECKING:
     from visionkit.api.info import Devices
@@ -18,6 +18,7 @@ def info(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of the results of detect --json, and nothing else.")
     ] = False,
+    offline: Offline = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visionkit.cli.options import BACKBONE_HELP, Debug, Json
+from visionkit.cli.options import BACKBONE_HELP, Debug, Json, Offline
 
 if TYPE_CHECKING:
     from visionkit.api.layers import Layers
@@ -27,6 +27,7 @@ def layers(
     backbone: Annotated[str, typer.Option(help=f"For a model by name: {BACKBONE_HELP}")] = "csp-light",
     freeze: Annotated[list[str] | None, typer.Option(help="Mark what this --freeze would hold still.")] = None,
     imgsz: Annotated[int, typer.Option("--imgsz", "--img", help="Image side in pixels that the table is for.")] = 640,
+    offline: Offline = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:

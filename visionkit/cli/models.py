@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from visionkit.cli.options import Debug, Json
+from visionkit.cli.options import Debug, Json, Offline
 from visionkit.counted import counted
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ ROOMY = 100
 """From this width on files stand below the words, not below the names."""
 
 
-def models(json_: Json = False, debug: Debug = False) -> None:
+def models(offline: Offline = False, json_: Json = False, debug: Debug = False) -> None:
     """Show the zoo: models, backbones and weights, which go together, their licences, where each score comes from.
 
     Lines are as wide as the terminal, tables are cut where they are wider. With --json: "models" with the "parameters"

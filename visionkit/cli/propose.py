@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visionkit.cli.left_out import LeftOut
-from visionkit.cli.options import Debug, Json, SkipBad
+from visionkit.cli.options import Debug, Json, Offline, SkipBad
 from visionkit.cli.progress import proposal_progress, say
 
 if TYPE_CHECKING:
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 
 def propose(
-    data: Annotated[str, typer.Argument(help="Dataset folder, or 'sample', 'sample-b'.")],
+    data: Annotated[str, typer.Argument(help="Dataset folder, its YAML file, or 'sample', 'sample-b'.")],
     out: Annotated[Path, typer.Argument(help="Folder of the files, one a split.")],
     mode: Annotated[str, typer.Option(help="single, fast or quality: 1, 8 or 80 ways of grouping.")] = "fast",
     most: Annotated[int, typer.Option(help="Proposals of an image.")] = 2000,
     split: Annotated[list[str] | None, typer.Option(help="train, val or test; repeatable; all that there are.")] = None,
     format_: Annotated[str, typer.Option("--format", help="npz or json.")] = "npz",
     skip_bad: SkipBad = False,
+    offline: Offline = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from visionkit.cli.convert import print_written
-from visionkit.cli.options import Debug, Json, SkipBad
+from visionkit.cli.options import Debug, Json, Offline, SkipBad
 from visionkit.cli.progress import say
 
 GROUP_HELP = (
@@ -25,6 +25,7 @@ def split(
     group: Annotated[str | None, typer.Option(help=GROUP_HELP)] = None,
     seed: Annotated[int, typer.Option(help="Decides between images that are alike.")] = 0,
     skip_bad: SkipBad = False,
+    offline: Offline = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
