@@ -74,7 +74,7 @@ def test_what_has_no_tiles_is_refused(tmp_path: Path, tiny_data: Path) -> None:
     with pytest.raises(UsageError, match="is a classifier, tiles are for detectors and segmenters; leave out --tile"):
         visionkit.evaluate(classifier, tiny_data, tile=64)
     cv2.imwrite(str(tmp_path / "large.png"), np.zeros((100, 100, 3), np.uint8))
-    with pytest.raises(UsageError, match="a classifier says a class of a whole picture, which has no tiles; leave out"):
+    with pytest.raises(UsageError, match="is a classifier, tiles are for detectors and segmenters; leave out --tile"):
         visionkit.load(classifier, device="cpu").detect(tmp_path / "large.png", tile=64)
     fast = saved("fast-rcnn", tmp_path / "fast.safetensors")
     with pytest.raises(UsageError, match="is a fast-rcnn, which is fed by proposals on whole images; leave out --tile"):
