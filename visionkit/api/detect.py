@@ -43,6 +43,16 @@ class Detector:
     def classes(self) -> ClassTable:
         return self.backend.classes
 
+    def tiling_for(self, tile: int | None, overlap: float | None) -> Tiling | None:
+        """How larger images are seen where these options are given; None: whole. Raises UsageError as `chosen_tiling`,
+        or where a classifier is to see tiles."""
+        tiling = chosen_tiling(tile, overlap, self.tiling)
+        if tiling is not None and self.task == "classify":
+            raise UsageError(
+                f"{self.backend.name} is a classifier, tiles are for detectors and segmenters; leave out --tile"
+            )
+        return tiling
+
     def detect(
         self,
         *sources: Given,
@@ -91,7 +101,7 @@ class Detector:
                 iou=iou,
                 max_det=max_det,
                 classes=classes,
-                tiling=_tiling_of(self, tile, overlap),
+                tiling=self.tiling_for(tile, overlap),
                 why=why,
                 reading=Reading(every, offline, allow_private_urls, live=False),
                 on_skip=refuse,
@@ -125,7 +135,7 @@ class Detector:
             iou=iou,
             max_det=max_det,
             classes=classes,
-            tiling=_tiling_of(self, tile, overlap),
+            tiling=self.tiling_for(tile, overlap),
             why=why,
             reading=Reading(every, offline, allow_private_urls),
             on_skip=on_skip or _warn,
@@ -173,16 +183,6 @@ def _detected(
     from visionkit.api.why import with_why  # noqa: PLC0415 - only where someone asks
 
     return with_why(pairs, backend, conf=conf, iou=iou, max_det=max_det, classes=classes, tiling=tiling)
-
-
-def _tiling_of(detector: Detector, tile: int | None, overlap: float | None) -> Tiling | None:
-    """How a detector is to see larger images; None: whole. Raises as `chosen_tiling`, or where a classifier is asked to
-    see them in tiles."""
-    tiling = chosen_tiling(tile, overlap, detector.tiling)
-    if tiling is not None and detector.task == "classify":
-        name = detector.backend.name
-        raise UsageError(f"{name} is a classifier, tiles are for detectors and segmenters; leave out --tile")
-    return tiling
 
 
 def _warn(_name: Path | str, error: DataError) -> None:
@@ -237,7 +237,7 @@ def detect(
     """
     written = chosen_formats([DEFAULT_FORMATS[detector.task]] if formats is None else formats, detector.task)
     images = read_images(sources, on_skip=on_skip, reading=Reading(every, offline, allow_private_urls))
-    tiling = _tiling_of(detector, tile, overlap)
+    tiling = detector.tiling_for(tile, overlap)
     pairs = _detected(
         detector.backend, images, conf=conf, iou=iou, max_det=max_det, classes=classes, tiling=tiling, why=why
     )

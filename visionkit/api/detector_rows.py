@@ -6,16 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from visionkit.api.answers import Answers, GraphAnswers, ModelAnswers
-from visionkit.api.evaluate import counted_images, known_classes, split_loader
-from visionkit.api.judged import Judged, LoadedGraph
-from visionkit.api.task_data import task_dataset
-from visionkit.engine.device import choose_device, use_threads
+from visionkit.api.evaluate import answers_of, known_classes, with_ids_of_data
+from visionkit.api.judged import Judged
 from visionkit.engine.events import Listener
 from visionkit.formats.records import AnnotatedImages
-from visionkit.models.assembly import frame_multiple_of
 from visionkit.predict.tiling import Tiling
 
 
@@ -42,32 +36,8 @@ def detector_rows(
         say: told where the classes differ.
 
     Raises:
-        DataError, UsageError: as `known_classes` and `task_dataset`, or an image cannot be read.
+        DataError, UsageError: as `known_classes` and `answers_of`, or an image cannot be read.
     """
-    recipe = loaded.recipe
     match = known_classes(loaded, truth, say)
-    samples = task_dataset(recipe, truth, proposals=proposals)
-    count = counted_images(len(samples), listen)
-    answers: Answers
-    if isinstance(loaded, LoadedGraph):
-        answers = GraphAnswers(loaded, truth, samples, tiling, recipe.train.batch, None, count)
-    else:
-        where = choose_device(device)
-        use_threads(threads)
-        multiple = frame_multiple_of(loaded.model)
-        answers = ModelAnswers(
-            loaded,
-            loaded.model.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]
-            truth,
-            split_loader(samples, recipe.imgsz, recipe.train.batch, None, where, multiple),
-            tiling,
-            recipe.imgsz,
-            recipe.train.batch,
-            None,
-            device=where,
-            amp=recipe.train.amp,
-            on_images=count,
-        )
-    ids = {match.given.category_ids[theirs]: match.wanted.category_ids[ours] for ours, theirs in match.pairs}
-    rows = answers.rows(masks=masks)
-    return [{**row, "category_id": ids[row["category_id"]]} for row in rows if row["category_id"] in ids]
+    answers = answers_of(loaded, truth, tiling, proposals=proposals, device=device, threads=threads, listen=listen)
+    return with_ids_of_data(answers.rows(masks=masks), match)

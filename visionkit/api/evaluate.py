@@ -147,7 +147,7 @@ def evaluate(
     if beta is not None and of_model != "classify":
         raise UsageError(f"{loaded.path} is no classifier, and --beta is of the classes of pictures; leave it out")
     tiling = seen_tiling(loaded, tile, overlap, say)
-    image_size = loaded.image_size(imgsz)
+    loaded.image_size(imgsz)  # what is wrong with it is said before the data are read
     layout = find_dataset(data, say, loaded.recipe.train.seed)
     layout = task_layout(of_model, layout, loaded.recipe.train.seed)
     truth = task_images(of_model, read_split(layout, split, skip_bad=skip_bad))
@@ -155,28 +155,20 @@ def evaluate(
     for line in truth.left_out:
         on_skip(line)
     match = known_classes(loaded, truth, say)
-    samples = task_dataset(loaded.recipe, truth, proposals=given_proposals(proposals, split))
-    count = counted_images(len(samples), listen)
-    together = batch or loaded.recipe.train.batch
-    answers: Answers
-    if isinstance(loaded, LoadedGraph):
-        answers = GraphAnswers(loaded, truth, samples, tiling, together, iou, count)
-    else:
-        where = choose_device(device)
-        use_threads(threads)
-        answers = ModelAnswers(
-            loaded,
-            loaded.model.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]
-            truth,
-            split_loader(samples, image_size, together, workers, where, frame_multiple_of(loaded.model)),
-            tiling,
-            image_size,
-            together,
-            iou,
-            device=where,
-            amp=loaded.recipe.train.amp if amp is None else amp,
-            on_images=count,
-        )
+    answers = answers_of(
+        loaded,
+        truth,
+        tiling,
+        proposals=given_proposals(proposals, split),
+        batch=batch,
+        iou=iou,
+        imgsz=imgsz,
+        device=device,
+        workers=workers,
+        threads=threads,
+        amp=amp,
+        listen=listen,
+    )
     if of_model == "classify":
         labels, probabilities = answers.classes()
         # known_classes made sure that each class of the data has one of the model's.
@@ -188,7 +180,7 @@ def evaluate(
         if pictures is not None:
             maps = drawn_maps(Path(pictures), truth, maps, PICTURES)
         return score_maps(truth, maps, beside, title)
-    rows = _with_ids_of_data(answers.rows(masks=task == "segm"), match)
+    rows = with_ids_of_data(answers.rows(masks=task == "segm"), match)
     if save_predictions is not None:
         Path(save_predictions).parent.mkdir(parents=True, exist_ok=True)
         write_results(Path(save_predictions), rows)
@@ -199,6 +191,55 @@ def evaluate(
         return scores
     assert isinstance(loaded, LoadedModel)
     return _calibrated(scores, truth, rows, loaded, Path(calibrate))
+
+
+def answers_of(
+    loaded: Judged,
+    truth: AnnotatedImages,
+    tiling: Tiling | None,
+    *,
+    proposals: Path | None = None,
+    batch: int | None = None,
+    iou: float | None = None,
+    imgsz: int | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    threads: int = 0,
+    amp: bool | None = None,
+    listen: Listener = lambda event: None,
+) -> Answers:
+    """What a model, or a graph, is going to say of annotated images, as it was trained where nothing else is said.
+
+    Args:
+        tiling: how larger images are cut; None sees each whole.
+        proposals: the file of them, for a model that is fed by them.
+        device, threads: of a model in PyTorch; those of a graph were chosen when it was opened.
+        others: as for `evaluate`.
+
+    Raises:
+        DataError, UsageError: as `task_dataset`.
+    """
+    recipe = loaded.recipe
+    samples = task_dataset(recipe, truth, proposals=proposals)
+    count = counted_images(len(samples), listen)
+    together = batch or recipe.train.batch
+    if isinstance(loaded, LoadedGraph):
+        return GraphAnswers(loaded, truth, samples, tiling, together, iou, count)
+    where, image_size = choose_device(device), loaded.image_size(imgsz)
+    use_threads(threads)
+    return ModelAnswers(
+        loaded,
+        loaded.model.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        truth,
+        split_loader(samples, image_size, together, workers, where, frame_multiple_of(loaded.model)),
+        tiling,
+        image_size,
+        together,
+        iou,
+        device=where,
+        amp=recipe.train.amp if amp is None else amp,
+        on_images=count,
+    )
 
 
 def seen_tiling(loaded: Judged, tile: int | None, overlap: float | None, say: Callable[[str], None]) -> Tiling | None:
@@ -356,7 +397,7 @@ def _with_labels_of_data(maps: Iterator[NDArray[np.uint8]], match: ClassMatch) -
     return (ours[labels] for labels in maps)
 
 
-def _with_ids_of_data(rows: Sequence[Mapping[str, Any]], match: ClassMatch) -> list[dict[str, Any]]:
+def with_ids_of_data(rows: Sequence[Mapping[str, Any]], match: ClassMatch) -> list[dict[str, Any]]:
     """COCO results in the model's category ids -> those of the data's classes, in the data's ids."""
     ids = {match.given.category_ids[theirs]: match.wanted.category_ids[ours] for ours, theirs in match.pairs}
     return [{**row, "category_id": ids[row["category_id"]]} for row in rows if row["category_id"] in ids]

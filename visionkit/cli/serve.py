@@ -108,9 +108,7 @@ def serve(
     own = None if sample is None else own_sample(sample)
     with listen(host, port) as listening:
         detector = loaded_model(weights, device=device, imgsz=imgsz, threads=threads, amp=amp, offline=offline)
-        tiling = chosen_tiling(tile, overlap, detector.tiling)
-        if tiling is not None and detector.task == "classify":
-            raise UsageError(f"{weights} is a classifier, tiles are for detectors and segmenters; leave out --tile")
+        tiling = detector.tiling_for(tile, overlap)
         say_trained_tiles(detector, tile)
         warm_up(detector.backend)
 
